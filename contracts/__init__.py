@@ -1,0 +1,1 @@
+"""What travels on the wire between text2image services: types only, pydantic only."""

@@ -1,0 +1,87 @@
+"""What a job tells on its way: transient messages on the topic exchange of events."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, TypeAdapter
+
+from contracts.failure import Problem
+from contracts.message import Message
+from contracts.result import Status
+from contracts.text2image import GeneratedImage
+
+
+class _Event(Message):
+    job_id: str = Field(max_length=255, examples=["0f8fad5bd9cb469fa16570867728950e"])
+    """Id of the job."""
+    sequence: int = Field(ge=1, examples=[1])
+    """1, 2, 3 … within one run of the job; a gap means that events were dropped."""
+    time: str = Field(examples=["2026-01-31T12:00:00.000Z"])
+    """When it happened, RFC 3339."""
+
+
+class AcceptedEvent(_Event):
+    """The node took the job and will run it."""
+
+    event: Literal["accepted"] = "accepted"
+    """Kind of event."""
+    attempt: int = Field(default=1, ge=1, examples=[1])
+    """How many times the job has been tried, this one included."""
+
+
+class StartedEvent(_Event):
+    """Work began."""
+
+    event: Literal["started"] = "started"
+    """Kind of event."""
+
+
+class ProgressEvent(_Event):
+    """An inference step was done; at most four a second for one job."""
+
+    event: Literal["progress"] = "progress"
+    """Kind of event."""
+    step: int = Field(ge=0, examples=[5])
+    """Inference steps done."""
+    num_inference_steps: int = Field(ge=1, examples=[25])
+    """Inference steps in all."""
+    fraction: float = Field(ge=0, le=1, examples=[0.2])
+    """Share of the inference steps that is done."""
+    eta_seconds: float | None = Field(default=None, ge=0, examples=[0.8])
+    """Estimated time until the last inference step; null before the first was timed."""
+
+
+class PreviewEvent(_Event):
+    """A rough picture of the unfinished image."""
+
+    event: Literal["preview"] = "preview"
+    """Kind of event."""
+    step: int = Field(ge=0, examples=[5])
+    """Inference steps done."""
+    b64_json: str = Field(examples=["iVBORw0KGgo="])
+    """The preview file in base64."""
+    media_type: str = Field(examples=["image/png"])
+    """Media type of the file."""
+
+
+class ImageEvent(_Event, GeneratedImage):
+    """One image is finished, while others may still be in the making."""
+
+    event: Literal["image"] = "image"
+    """Kind of event."""
+
+
+class TerminalEvent(_Event):
+    """The job ended; the images are in the result, not here."""
+
+    event: Status = Field(examples=["succeeded"])
+    """How the job ended."""
+    error: Problem | None = None
+    """Problem details; null when the job succeeded."""
+
+
+JobEvent = Annotated[
+    AcceptedEvent | StartedEvent | ProgressEvent | PreviewEvent | ImageEvent | TerminalEvent,
+    Field(union_mode="left_to_right"),
+]
+
+EVENT_ADAPTER: Final[TypeAdapter[JobEvent]] = TypeAdapter(JobEvent)

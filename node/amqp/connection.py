@@ -1,0 +1,127 @@
+"""One AMQP connection, kept up over a list of hosts.
+
+Plain connections in a loop of our own, not `aio_pika.connect_robust`: that one knows one host,
+redeclares server-named queues under a client's name, and waits without bound on publish.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from yarl import URL
+
+from node.amqp.translation import translated
+
+BACKOFF_FIRST_SECONDS: Final = 0.2
+BACKOFF_MAX_SECONDS: Final = 10.0
+DIAL_TIMEOUT_SECONDS: Final = 10.0
+CLOSE_TIMEOUT_SECONDS: Final = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class SupervisedConnection:
+    """An AMQP connection that is dialled again, host after host, whenever it is lost.
+
+    State shared between tasks: `_connection`, `up` and `generation` change only in `run`.
+    """
+
+    def __init__(self, role: str, urls: Sequence[str], heartbeat_seconds: int) -> None:
+        self.role = role
+        self.generation = 0
+        self._urls = [URL(url).update_query(heartbeat=heartbeat_seconds) for url in urls]
+        self._connection: AbstractConnection | None = None
+        self.up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keep the connection up until cancelled, then close it."""
+        while True:
+            connection, lost = await self._dial_until_up()
+            self._connection = connection
+            self.generation += 1
+            self.up.set()
+            try:
+                reason = await lost
+            finally:
+                self.up.clear()
+                self._connection = None
+                await _close(connection)
+            log.warning("connection.lost", role=self.role, reason=_first_line(reason))
+
+    @asynccontextmanager
+    async def channel(self, *, confirms: bool = True) -> AsyncIterator[AbstractChannel]:
+        """Open a channel, once the connection is up, and close it at the end.
+
+        Raises BrokerUnavailable when the connection goes away meanwhile.
+        """
+        await self.up.wait()
+        connection = self._connection
+        assert connection is not None
+        with translated():
+            channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+            async with channel:
+                yield channel
+
+    async def _dial_until_up(
+        self,
+    ) -> tuple[AbstractConnection, "asyncio.Future[BaseException | None]"]:
+        backoff = BACKOFF_FIRST_SECONDS
+        attempt = 0
+        while True:
+            url = self._urls[attempt % len(self._urls)]
+            attempt += 1
+            try:
+                return await self._dial(url)
+            except (OSError, TimeoutError, aio_pika.exceptions.AMQPError) as error:
+                log.warning(
+                    "connection.refused",
+                    role=self.role,
+                    host=_without_password(url),
+                    reason=_first_line(error),
+                    next_try_seconds=round(backoff, 1),
+                )
+            if attempt % len(self._urls) == 0:
+                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+                backoff = min(backoff * 2, BACKOFF_MAX_SECONDS)
+
+    async def _dial(
+        self, url: URL
+    ) -> tuple[AbstractConnection, "asyncio.Future[BaseException | None]"]:
+        lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+        def on_close(_: object, reason: BaseException | None) -> None:
+            if not lost.done():
+                lost.set_result(reason)
+
+        async with asyncio.timeout(DIAL_TIMEOUT_SECONDS):
+            connection = await aio_pika.connect(
+                url, client_properties={"connection_name": f"text2image-node {self.role}"}
+            )
+        connection.close_callbacks.add(on_close)
+        if connection.is_closed:
+            lost.set_result(None)
+        log.info("connection.opened", role=self.role, host=_without_password(url))
+        return connection, lost
+
+
+async def _close(connection: AbstractConnection) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+            await connection.close()
+    except (OSError, TimeoutError, RuntimeError, aio_pika.exceptions.AMQPError) as error:
+        # It is gone either way; the broker notices by the closed socket or missed heartbeats.
+        log.debug("connection.close_failed", reason=_first_line(error))
+
+
+def _without_password(url: URL) -> str:
+    return str(url.with_user(None).with_query(None))
+
+
+def _first_line(error: BaseException | None) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

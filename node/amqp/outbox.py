@@ -1,0 +1,116 @@
+"""Messages to the broker: confirmed ones, and best-effort ones that are dropped when it is slow."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import structlog
+from aio_pika.abc import AbstractChannel
+
+from node.amqp.connection import SupervisedConnection
+from node.amqp.translation import to_aio_pika, translated
+from node.errors import BrokerUnavailable, MessagingError
+from node.ports import OutgoingMessage
+
+MAX_OFFERED: Final = 512
+
+log = structlog.get_logger(__name__)
+
+
+class AmqpOutbox:
+    """Publishes on two channels of one connection: with confirms, and without.
+
+    State shared between tasks: the two channels are set only by the tasks of `run`; `_offered` is
+    filled by `offer` and emptied by `_pump`.
+    """
+
+    def __init__(self, connection: SupervisedConnection, timeout_seconds: float) -> None:
+        self._connection = connection
+        self._timeout_seconds = timeout_seconds
+        self._confirming: asyncio.Future[AbstractChannel] | None = None
+        self._offered: deque[OutgoingMessage] = deque(maxlen=MAX_OFFERED)
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._dropped = 0
+
+    async def run(self) -> None:
+        """Keep both channels open until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hold_confirming_channel())
+            tasks.create_task(self._pump_until_cancelled())
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Publish once; on return it was routed and confirmed. Errors as in `ports.Outbox`."""
+        with translated():
+            async with asyncio.timeout(self._timeout_seconds):
+                channel = await self._confirming_channel()
+                await _publish(channel, message, mandatory=True)
+
+    def offer(self, message: OutgoingMessage) -> None:
+        """Publish soon, or never: the oldest offer gives way when too many wait."""
+        if len(self._offered) == MAX_OFFERED:
+            self._dropped += 1
+        self._offered.append(message)
+        self._idle.clear()
+        self._wake.set()
+
+    async def flush(self, timeout_seconds: float) -> None:
+        """Wait until offered messages are out, at most so long."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("outbox.flush_gave_up", waiting=len(self._offered))
+
+    async def _confirming_channel(self) -> AbstractChannel:
+        if self._confirming is None:
+            self._confirming = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._confirming)
+
+    async def _hold_confirming_channel(self) -> None:
+        while True:
+            try:
+                async with self._connection.channel() as channel:
+                    await self._offer_channel_until_closed(channel)
+            except MessagingError as error:
+                log.info("outbox.interrupted", reason=str(error))
+
+    async def _offer_channel_until_closed(self, channel: AbstractChannel) -> None:
+        closed = asyncio.Event()
+        channel.close_callbacks.add(lambda *_: closed.set())
+        if self._confirming is None or self._confirming.done():
+            self._confirming = asyncio.get_running_loop().create_future()
+        self._confirming.set_result(channel)
+        try:
+            await closed.wait()
+        finally:
+            self._confirming = None
+
+    async def _pump_until_cancelled(self) -> None:
+        while True:
+            try:
+                async with self._connection.channel(confirms=False) as channel:
+                    await self._pump(channel)
+            except MessagingError as error:
+                log.info("outbox.events_interrupted", reason=str(error))
+
+    async def _pump(self, channel: AbstractChannel) -> None:
+        while True:
+            await self._wake.wait()
+            while self._offered:
+                await _publish(channel, self._offered.popleft(), mandatory=False)
+            self._wake.clear()
+            self._idle.set()
+            if self._dropped:
+                log.warning("outbox.events_dropped", count=self._dropped)
+                self._dropped = 0
+
+
+async def _publish(channel: AbstractChannel, message: OutgoingMessage, *, mandatory: bool) -> None:
+    if channel.is_closed:
+        raise BrokerUnavailable("the channel is closed")
+    exchange = await channel.get_exchange(message.exchange, ensure=False)
+    if not message.exchange:
+        exchange = channel.default_exchange
+    await exchange.publish(to_aio_pika(message), message.routing_key, mandatory=mandatory)

@@ -1,0 +1,92 @@
+"""Between our messages and errors, and aio-pika's."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage, DeliveryMode
+from aio_pika.exceptions import (
+    AMQPError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    DeliveryError,
+    PublishError,
+)
+from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
+
+from node.errors import BrokerUnavailable, PublishRefused, TopologyMismatch, Unroutable
+from node.ports import IncomingMessage, OutgoingMessage, Properties
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise aio-pika's errors as ours."""
+    try:
+        yield
+    except PublishError as error:
+        raise Unroutable("no queue takes the message") from error
+    except DeliveryError as error:
+        raise PublishRefused("the broker refused the message, its queue is full") from error
+    except (
+        ChannelNotFoundEntity,
+        ChannelPreconditionFailed,
+        ChannelAccessRefused,
+        ChannelLockedResource,
+    ) as error:
+        raise TopologyMismatch(str(error)) from error
+    except (AMQPError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError) as error:
+        # aiormq and aio-pika raise RuntimeError for closed channels and connections.
+        raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def to_aio_pika(message: OutgoingMessage) -> aio_pika.Message:
+    """Write a message for aio-pika."""
+    given = message.properties
+    return aio_pika.Message(
+        message.body,
+        message_id=given.message_id,
+        correlation_id=given.correlation_id,
+        reply_to=given.reply_to,
+        content_type=given.content_type,
+        type=given.type,
+        expiration=given.expiration_seconds,
+        priority=given.priority,
+        timestamp=given.timestamp,
+        headers=dict(given.headers),
+        app_id="text2image-node",
+        delivery_mode=(
+            DeliveryMode.PERSISTENT if message.persistent else DeliveryMode.NOT_PERSISTENT
+        ),
+    )
+
+
+def from_aio_pika(message: AbstractIncomingMessage) -> IncomingMessage:
+    """Read a message that aio-pika received."""
+    return IncomingMessage(
+        exchange=message.exchange or "",
+        routing_key=message.routing_key or "",
+        body=message.body,
+        properties=Properties(
+            message_id=message.message_id,
+            correlation_id=message.correlation_id,
+            reply_to=message.reply_to,
+            content_type=message.content_type,
+            type=message.type,
+            expiration_seconds=_seconds(message.expiration),
+            priority=message.priority or 0,
+            timestamp=_unix(message.timestamp),
+            headers=dict(message.headers),
+        ),
+    )
+
+
+def _seconds(expiration: object) -> float | None:
+    return float(expiration) if isinstance(expiration, int | float) else None
+
+
+def _unix(timestamp: datetime | None) -> float | None:
+    if timestamp is None:
+        return None
+    return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()

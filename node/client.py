@@ -1,0 +1,316 @@
+"""Submit, watch, await and cancel jobs: what orchestrators and the command line use.
+
+    async with Client.connect("amqp://localhost") as client:
+        job_id = await client.submit(Text2ImageRequest(prompt="An astronaut riding a green horse"))
+        result = await client.result(job_id)
+
+Needs no torch. A result that arrives twice is seen once; after a lost connection every pending
+request is published again under its job id, which is safe because one id is one job.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import structlog
+from pydantic import ValidationError
+
+from contracts.control import CancelRequest
+from contracts.events import EVENT_ADAPTER, JobEvent, TerminalEvent
+from contracts.message import (
+    HEADER_EXPIRYTIME,
+    HIGH_PRIORITY,
+    JSON_CONTENT_TYPE,
+    Message,
+    format_time,
+)
+from contracts.result import JobResult, Status
+from contracts.text2image import TEXT2IMAGE, Text2ImageResult
+from contracts.topology import (
+    CONTROL,
+    EVENTS,
+    REQUESTS,
+    high_queue,
+    job_routing_key,
+    model_routing_key,
+)
+from node.amqp.broker import AmqpBroker
+from node.errors import (
+    BrokerUnavailable,
+    Conflict,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobNotSucceeded,
+    MessagingError,
+    ModelNotAvailable,
+    Overloaded,
+    PublishRefused,
+    TopologyMismatch,
+    Unroutable,
+)
+from node.ports import Broker, IncomingMessage, OutgoingMessage, Properties, Subscribed
+from node.tasks import running
+
+RESUBMIT_SECONDS: Final = 1.0
+KEPT_RESULTS: Final = 256
+
+_FAILURES: Final[Mapping[Status, type[JobNotSucceeded]]] = {
+    Status.FAILED: JobFailed,
+    Status.CANCELLED: JobCancelled,
+    Status.EXPIRED: JobExpired,
+}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Pending:
+    message: OutgoingMessage
+    result: "asyncio.Future[JobResult]"
+    confirmed: bool = False
+    watchers: list["asyncio.Queue[JobEvent]"] = field(default_factory=list)
+
+
+class Client:
+    """Speaks to one service over one broker; use it as an async context manager."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        service: str = TEXT2IMAGE,
+        result_model: type[JobResult] = Text2ImageResult,
+    ) -> None:
+        self._broker = broker
+        self._service = service
+        self._result_model = result_model
+        self._pending: dict[str, _Pending] = {}
+        self._settled: OrderedDict[str, JobResult] = OrderedDict()
+        self._replies = broker.subscription(on_ready=self._resubmit)
+        self._events = broker.subscription()
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, *urls: str, **options: Any) -> AsyncIterator[Self]:
+        """Connect to RabbitMQ; several URLs are hosts to try in turn."""
+        broker = AmqpBroker(urls)
+        async with broker.running(), cls(broker, **options).running() as client:
+            yield client
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Listen for results and events inside the context."""
+        async with running(
+            replies=self._replies.run(),
+            events=self._events.run(),
+            read_replies=self._read_results(),
+            read_events=self._read_events(),
+        ):
+            yield self
+
+    async def submit(
+        self,
+        request: Message,
+        *,
+        job_id: str | None = None,
+        deadline_seconds: float | None = None,
+        priority: int = 0,
+        headers: Mapping[str, Any] | None = None,
+        watch: bool = False,
+        timeout_seconds: float = 30.0,
+    ) -> str:
+        """Publish a request and return its job id once the broker confirmed it.
+
+        `deadline_seconds` counts from now. With `watch`, no event of the job is missed.
+        Raises ModelNotAvailable, Overloaded, Conflict, TopologyMismatch, BrokerUnavailable.
+        """
+        job_id = job_id or uuid4().hex
+        message = self._request(request, job_id, deadline_seconds, priority, headers or {})
+        known = self._pending.get(job_id)
+        if known is not None:
+            if known.message.body != message.body:
+                raise Conflict(f"job id {job_id} is pending with another body; use a new id")
+            return job_id
+        self._settled.pop(job_id, None)
+        future: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
+        pending = self._pending[job_id] = _Pending(message, future)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                if watch:
+                    await self._watch(job_id, pending)
+                await self._publish_until_confirmed(pending, request)
+        except TimeoutError:
+            del self._pending[job_id]
+            raise BrokerUnavailable(f"no confirm within {timeout_seconds} s") from None
+        except BaseException:
+            del self._pending[job_id]
+            raise
+        return job_id
+
+    async def result(self, job_id: str, timeout_seconds: float | None = None) -> Any:
+        """Wait for the result of a job submitted here.
+
+        Raises JobFailed, JobCancelled or JobExpired with the result, TimeoutError, and KeyError
+        for a job that was not submitted here.
+        """
+        result = self._settled.get(job_id)
+        if result is None:
+            future = self._pending[job_id].result
+            async with asyncio.timeout(timeout_seconds):
+                result = await asyncio.shield(future)
+        if result.status in _FAILURES:
+            raise _FAILURES[result.status](result)
+        return result
+
+    async def events(self, job_id: str) -> AsyncIterator[JobEvent]:
+        """Iterate over the events of a job submitted here; the terminal one is always the last."""
+        pending = self._pending.get(job_id)
+        if pending is None:
+            yield _terminal(self._settled[job_id])
+            return
+        queue = pending.watchers[0] if pending.watchers else await self._watch(job_id, pending)
+        while True:
+            event = await queue.get()
+            yield event
+            if isinstance(event, TerminalEvent):
+                return
+
+    async def cancel(self, job_id: str) -> None:
+        """Ask every node to stop the job; its result will be `cancelled` unless it was done."""
+        body = CancelRequest(job_id=job_id).to_json()
+        properties = Properties(content_type=JSON_CONTENT_TYPE, type="cancel")
+        message = OutgoingMessage(CONTROL, "", body, properties, persistent=False)
+        await self._broker.outbox.publish(message)
+
+    def _request(
+        self,
+        request: Message,
+        job_id: str,
+        deadline_seconds: float | None,
+        priority: int,
+        headers: Mapping[str, Any],
+    ) -> OutgoingMessage:
+        headers = dict(headers)
+        if deadline_seconds is not None:
+            headers[HEADER_EXPIRYTIME] = format_time(time.time() + deadline_seconds)
+        model_id = getattr(request, "model", None)
+        key = self._service
+        if model_id is not None:
+            key = model_routing_key(self._service, model_id)
+        elif priority >= HIGH_PRIORITY:
+            key = high_queue(self._service)
+        properties = Properties(
+            message_id=job_id,
+            correlation_id=job_id,
+            content_type=JSON_CONTENT_TYPE,
+            type=f"{self._service}.request",
+            priority=priority,
+            timestamp=time.time(),
+            headers=headers,
+        )
+        return OutgoingMessage(REQUESTS, key, request.to_json(), properties)
+
+    async def _publish_until_confirmed(self, pending: _Pending, request: Message) -> None:
+        while True:
+            reply_to = await self._replies.queue_name()
+            try:
+                await self._broker.outbox.publish(_answered_to(pending.message, reply_to))
+                pending.confirmed = True
+                return
+            except Unroutable as error:
+                raise self._unroutable(request) from error
+            except PublishRefused as error:
+                raise Overloaded("the queue is full; try again in a few seconds") from error
+            except BrokerUnavailable as error:
+                log.info("client.submits_again", reason=str(error))
+                await asyncio.sleep(RESUBMIT_SECONDS)
+
+    def _unroutable(self, request: Message) -> Exception:
+        model_id = getattr(request, "model", None)
+        if model_id is not None:
+            return ModelNotAvailable(f"no node ever offered the model {model_id!r}")
+        return TopologyMismatch(
+            f"there is no queue {self._service!r} on this broker; start a node, "
+            "or run `text2image-node topology apply`"
+        )
+
+    async def _resubmit(self, reply_to: str) -> None:
+        """Publish every pending request again, because its result may have gone to a lost queue."""
+        for job_id, pending in list(self._pending.items()):
+            message = _answered_to(pending.message, reply_to)
+            while pending.confirmed and job_id in self._pending:
+                try:
+                    await self._broker.outbox.publish(message)
+                    break
+                except MessagingError as error:
+                    log.warning("client.resubmit_failed", job_id=job_id, reason=str(error))
+                    await asyncio.sleep(RESUBMIT_SECONDS)
+
+    async def _watch(self, job_id: str, pending: _Pending) -> "asyncio.Queue[JobEvent]":
+        queue: asyncio.Queue[JobEvent] = asyncio.Queue()
+        pending.watchers.append(queue)
+        await self._events.queue_name()
+        await self._events.bind(self._subscribed(job_id))
+        return queue
+
+    def _subscribed(self, job_id: str) -> Subscribed:
+        return Subscribed(EVENTS, job_routing_key(self._service, job_id, "#"))
+
+    async def _read_results(self) -> None:
+        async for message in self._replies:
+            try:
+                result = self._result_model.model_validate_json(message.body)
+            except ValidationError as error:
+                log.warning("client.result_not_understood", reason=str(error).splitlines()[0])
+                continue
+            await self._take_result(result)
+
+    async def _take_result(self, result: JobResult) -> None:
+        pending = self._pending.pop(result.job_id, None)
+        if pending is None:
+            log.debug("client.second_copy_dropped", job_id=result.job_id)
+            return
+        self._settled[result.job_id] = result
+        while len(self._settled) > KEPT_RESULTS:
+            self._settled.popitem(last=False)
+        if not pending.result.done():
+            pending.result.set_result(result)
+        for queue in pending.watchers:
+            queue.put_nowait(_terminal(result))
+        if pending.watchers:
+            await self._events.unbind(self._subscribed(result.job_id))
+
+    async def _read_events(self) -> None:
+        async for message in self._events:
+            self._take_event(message)
+
+    def _take_event(self, message: IncomingMessage) -> None:
+        try:
+            event = EVENT_ADAPTER.validate_json(message.body)
+        except ValidationError as error:
+            log.warning("client.event_not_understood", reason=str(error).splitlines()[0])
+            return
+        pending = self._pending.get(event.job_id)
+        # The result ends the stream, not the terminal event, which may overtake it or be lost.
+        if pending is not None and not isinstance(event, TerminalEvent):
+            for queue in pending.watchers:
+                queue.put_nowait(event)
+
+
+def _answered_to(message: OutgoingMessage, reply_to: str) -> OutgoingMessage:
+    return replace(message, properties=replace(message.properties, reply_to=reply_to))
+
+
+def _terminal(result: JobResult) -> TerminalEvent:
+    return TerminalEvent(
+        job_id=result.job_id,
+        sequence=1,
+        time=format_time(time.time()),
+        event=result.status,
+        error=result.error,
+    )

@@ -1,0 +1,1 @@
+"""Who is there: announce oneself, answer questions, keep a live table of the others."""

@@ -1,0 +1,115 @@
+"""Announce this instance, and answer ping, info and stats."""
+
+import asyncio
+import random
+from typing import Final, assert_never
+
+import structlog
+from pydantic import ValidationError
+
+from contracts.discovery import (
+    ANNOUNCE_INTERVAL_SECONDS,
+    ANNOUNCE_JITTER_SECONDS,
+    ServiceQuestion,
+    Verb,
+)
+from contracts.message import JSON_CONTENT_TYPE, Message
+from contracts.topology import DISCOVERY
+from node.discovery.identity import Identity
+from node.ports import (
+    IncomingMessage,
+    Outbox,
+    OutgoingMessage,
+    Properties,
+    Subscribed,
+    Subscription,
+)
+
+log = structlog.get_logger(__name__)
+
+EXPIRATION_SECONDS: Final = 15.0
+
+
+def questions_for(service: str, instance_id: str) -> list[Subscribed]:
+    """List the routing keys under which this instance is asked."""
+    return [
+        Subscribed(DISCOVERY, ".".join((verb.value, *address)))
+        for verb in Verb
+        for address in ((), (service,), (service, instance_id))
+    ]
+
+
+class Announcer:
+    """Speaks for one instance on the exchange of discovery."""
+
+    def __init__(self, identity: Identity, outbox: Outbox, questions: Subscription) -> None:
+        self._identity = identity
+        self._outbox = outbox
+        self._questions = questions
+        self._changed = asyncio.Event()
+        self._silent = False
+
+    async def run(self) -> None:
+        """Announce and answer until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._questions.run())
+            tasks.create_task(self._announce())
+            tasks.create_task(self._answer())
+
+    def changed(self) -> None:
+        """Announce at once, because something worth knowing changed."""
+        self._changed.set()
+
+    def goodbye(self, reason: str) -> None:
+        """Say that this instance takes no more work; no announcement follows."""
+        self._silent = True
+        self._publish("goodbye", self._identity.goodbye(reason))
+
+    async def _announce(self) -> None:
+        while not self._silent:
+            self._publish("announce", self._identity.announcement())
+            jitter = random.uniform(-ANNOUNCE_JITTER_SECONDS, ANNOUNCE_JITTER_SECONDS)
+            try:
+                async with asyncio.timeout(ANNOUNCE_INTERVAL_SECONDS + jitter):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+            self._changed.clear()
+
+    def _publish(self, kind: str, message: Message) -> None:
+        identity = self._identity
+        self._offer(f"{kind}.{identity.service}.{identity.instance_id}", message)
+
+    async def _answer(self) -> None:
+        async for question in self._questions:
+            try:
+                asker = ServiceQuestion.model_validate_json(question.body).asker
+                verb = Verb(question.routing_key.split(".")[0])
+            except (ValidationError, ValueError) as error:
+                log.warning("discovery.not_understood", reason=str(error).splitlines()[0])
+                continue
+            self._offer(f"reply.{asker}", self._reply(verb), question)
+
+    def _reply(self, verb: Verb) -> Message:
+        match verb:
+            case Verb.PING:
+                return self._identity.ping_reply()
+            case Verb.INFO:
+                return self._identity.info_reply()
+            case Verb.STATS:
+                return self._identity.stats_reply()
+            case _ as never:
+                assert_never(never)
+
+    def _offer(
+        self, routing_key: str, message: Message, question: IncomingMessage | None = None
+    ) -> None:
+        properties = Properties(
+            correlation_id=question.properties.correlation_id if question else None,
+            content_type=JSON_CONTENT_TYPE,
+            type=str(getattr(message, "type", "")),
+            expiration_seconds=EXPIRATION_SECONDS,
+        )
+        self._outbox.offer(
+            OutgoingMessage(DISCOVERY, routing_key, message.to_json(), properties, persistent=False)
+        )

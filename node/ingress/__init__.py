@@ -1,0 +1,1 @@
+"""Message in, validated job out."""

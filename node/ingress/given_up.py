@@ -1,0 +1,37 @@
+"""Requests that the broker dead-lettered by itself, for which a result is still owed."""
+
+from typing import Any
+
+from contracts.result import JobResult, Status
+from node.errors import AttemptsExhausted, InternalError, JobError, Overloaded
+from node.job import Envelope, Outcome
+from node.ports import IncomingMessage
+
+
+def given_up(
+    message: IncomingMessage, envelope: Envelope, result_model: type[JobResult]
+) -> Outcome:
+    """Say how a request ended that no node answered, from the broker's `x-death` header."""
+    reason = death_reason(message)
+    if reason == "expired":
+        return Outcome.stopped(result_model, envelope, Status.EXPIRED)
+    return Outcome.failed(result_model, envelope, _error(reason))
+
+
+def death_reason(message: IncomingMessage) -> str:
+    """Read why the broker dead-lettered a message last; `unknown` where it does not say."""
+    deaths: Any = message.properties.headers.get("x-death")
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
+        return str(deaths[0].get("reason", "unknown"))
+    return "unknown"
+
+
+def _error(reason: str) -> JobError:
+    if reason == "delivery_limit":
+        return AttemptsExhausted(
+            "every node that took this request went away before it was done (delivery limit); "
+            "it waits in the dead-letter queue for an operator"
+        )
+    if reason == "maxlen":
+        return Overloaded("the queue was full; send the request again later")
+    return InternalError(f"the broker gave the request up ({reason})")

@@ -1,0 +1,65 @@
+"""A running job as its component sees it: stop requests in, progress out, from any thread."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from contracts.result import Status
+from contracts.text2image import GeneratedImage
+from node.egress.events import JobEvents
+from node.job import Job
+from node.ports import Clock
+
+
+class RunningJob:
+    """Implements `component.Invocation`.
+
+    `_stop` and `handed_back` are written on the event loop and read by the component's thread;
+    each is a single reference, so that a reader sees the old or the new value, never half of one.
+    """
+
+    def __init__(self, job: Job, events: JobEvents, clock: Clock) -> None:
+        self._job = job
+        self._events = events
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._stop: Status | None = None
+        self.handed_back = False
+
+    @property
+    def job_id(self) -> str:
+        return self._job.id
+
+    def stop_requested(self) -> Status | None:
+        """Say whether the job must stop, and as what."""
+        if self._stop is not None:
+            return self._stop
+        deadline = self._job.deadline
+        return Status.EXPIRED if deadline is not None and self._clock.time() >= deadline else None
+
+    def cancel(self) -> None:
+        """Ask the job to stop before its next inference step."""
+        self._stop = Status.CANCELLED
+
+    def hand_back(self) -> None:
+        """Ask the job to stop, so that another node can do it instead."""
+        self.handed_back = True
+        self._stop = Status.CANCELLED
+
+    def inference_step(self, step: int, num_inference_steps: int) -> None:
+        """Report progress."""
+        self._soon(partial(self._events.progress, step, num_inference_steps))
+
+    def preview(self, step: int, data: bytes, media_type: str) -> None:
+        """Publish a preview."""
+        encoded = base64.b64encode(data).decode()
+        self._soon(partial(self._events.preview, step, encoded, media_type))
+
+    def image(self, image: GeneratedImage) -> None:
+        """Publish a finished image."""
+        self._soon(partial(self._events.image, image))
+
+    def _soon(self, call: Callable[[], Any]) -> None:
+        self._loop.call_soon_threadsafe(call)

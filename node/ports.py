@@ -1,0 +1,179 @@
+"""What the node needs from the outside world, as plain nouns.
+
+`node.amqp` implements these on RabbitMQ; `tests/fakes.py` in memory. Both pass the same suites.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from contracts.topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """AMQP basic properties; `expiration_seconds` is relative, `timestamp` in Unix seconds."""
+
+    message_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    content_type: str | None = None
+    type: str | None = None
+    expiration_seconds: float | None = None
+    priority: int = 0
+    timestamp: float | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingMessage:
+    """A message to publish; the empty exchange routes to the queue named by the routing key."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    properties: Properties = field(default_factory=Properties)
+    persistent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingMessage:
+    """A message as the broker handed it over."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    properties: Properties
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that must be answered exactly once.
+
+    `generation` counts connections: an answer on an older one means nothing to the broker.
+    """
+
+    message: IncomingMessage
+    queue: str
+    generation: int
+    tag: int
+    redelivered: bool = False
+
+
+class Inbox(Protocol):
+    """Deliveries from queues, across reconnections."""
+
+    async def run(self) -> None:
+        """Consume until cancelled."""
+
+    def __aiter__(self) -> AsyncIterator[Delivery]:
+        """Iterate over deliveries; ends once consuming was stopped and all were taken."""
+
+    def is_live(self, delivery: Delivery) -> bool:
+        """Say whether the broker still waits for an answer to this delivery."""
+
+    async def ack(self, delivery: Delivery) -> bool:
+        """Settle a delivery; False when it was stale and the broker will redeliver it."""
+
+    async def requeue(self, delivery: Delivery) -> bool:
+        """Give a delivery back for another consumer; False when it was stale."""
+
+    async def stop_consuming(self) -> None:
+        """Take no more deliveries; those that were taken can still be settled."""
+
+
+class Outbox(Protocol):
+    """Messages to the broker."""
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Publish once; on return it was routed to a queue and confirmed.
+
+        Raises Unroutable, PublishRefused, TopologyMismatch, or BrokerUnavailable when there was
+        no confirm within the bound: then the message may or may not have been published.
+        """
+
+    def offer(self, message: OutgoingMessage) -> None:
+        """Publish soon, or drop the message when the broker is slow or away. Never blocks."""
+
+    async def flush(self, timeout_seconds: float) -> None:
+        """Wait until offered messages are out, at most so long."""
+
+
+OnReady = Callable[[str], Awaitable[None]]
+"""Called with the server-given queue name each time a subscription is (re-)established."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """An exchange and a routing key that a subscription listens to."""
+
+    exchange: str
+    routing_key: str = ""
+
+
+class Subscription(Protocol):
+    """An exclusive queue of one's own, made anew after a reconnection."""
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+
+    def __aiter__(self) -> AsyncIterator[IncomingMessage]:
+        """Iterate over messages as they come."""
+
+    async def queue_name(self) -> str:
+        """Wait until listening and return the current name of the queue."""
+
+    async def bind(self, subscribed: Subscribed) -> None:
+        """Listen to one more routing key, also after a reconnection."""
+
+    async def unbind(self, subscribed: Subscribed) -> None:
+        """Stop listening to a routing key."""
+
+
+class Broker(Protocol):
+    """A message broker, with reconnection inside."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where messages go out."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Keep the connections up inside the context."""
+
+    def inbox(self, queues: Sequence[str], prefetch_count: int) -> Inbox:
+        """Make an inbox; `prefetch_count` bounds the unanswered deliveries of each queue."""
+
+    def subscription(
+        self, subscribed: Sequence[Subscribed] = (), on_ready: OnReady | None = None
+    ) -> Subscription:
+        """Make a subscription."""
+
+    async def apply(self, topology: Topology) -> None:
+        """Declare what is missing. Raises TopologyMismatch where something differs."""
+
+    async def check(self, topology: Topology) -> None:
+        """Raise TopologyMismatch that names everything that is missing or forbidden."""
+
+    def connected(self) -> bool:
+        """Say whether every connection is up."""
+
+    async def wait_until_connected(self) -> None:
+        """Wait until every connection was up."""
+
+
+class ArtifactStore(Protocol):
+    """Where image files go that do not travel inside a message."""
+
+    async def put(self, data: bytes, sha256: str, media_type: str) -> str:
+        """Keep bytes under their content address and return a URI. Raises OSError."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can move it."""
+
+    def time(self) -> float:
+        """Unix seconds, for deadlines."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for durations."""

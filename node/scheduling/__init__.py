@@ -1,0 +1,1 @@
+"""Jobs -> which run next. Pure: no clock, no I/O, no tensors."""

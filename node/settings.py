@@ -1,0 +1,106 @@
+"""Settings of a node, read once from the environment (`NODE_…`) and passed on."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from contracts.text2image import TEXT2IMAGE
+
+DEFAULT_AMQP_URL = "amqp://guest:guest@localhost:5672/"
+
+# `NODE_MODELS=a,b` is easier to type than a JSON list, which is accepted as well.
+CommaSeparated = Annotated[list[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What an operator can set; every name has the prefix `NODE_` in the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NODE_",
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+        protected_namespaces=(),
+    )
+
+    amqp_url: CommaSeparated = [DEFAULT_AMQP_URL]
+    """Broker; several URLs, separated by commas, are tried in turn."""
+    heartbeat_seconds: int = Field(default=12, ge=2, le=60)
+    """AMQP heartbeat."""
+    publish_timeout_seconds: float = Field(default=15.0, gt=0)
+    """Bound on waiting for one publisher confirm."""
+    configure_topology: bool = True
+    """Declare exchanges and queues at start; off: only check that they are there."""
+
+    component: str = TEXT2IMAGE
+    """Component to serve: a name, an entry point, or package.module:Class."""
+    instance_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """Id of this process; unset: random."""
+    slots: int = Field(default=1, ge=1, le=64)
+    """Jobs that run at the same time."""
+    look_ahead: int = Field(default=1, ge=0, le=64)
+    """Jobs fetched beyond those that run."""
+    grace_seconds: float = Field(default=120.0, ge=0)
+    """How long running jobs may take to finish after SIGTERM."""
+    max_request_bytes: int = Field(default=1_048_576, ge=1024)
+    """Larger request bodies are refused unread."""
+    max_inline_bytes: int = Field(default=12 * 1024 * 1024, ge=1024)
+    """Larger results are put into the artifact store."""
+    recent_results: int = Field(default=64, ge=1)
+    """Results kept in memory and replayed when their request comes again."""
+    recent_results_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    """Memory bound of the results kept."""
+    artifact_store: str | None = None
+    """fsspec URL for `reference` responses and large results, e.g. file:///srv/images."""
+
+    http_host: str = "127.0.0.1"
+    """Address of health and metrics."""
+    http_port: int = Field(default=8081, ge=0, le=65535)
+    """Port of health and metrics; when it is taken, a free one."""
+
+    model: str | None = Field(
+        default=None, validation_alias=AliasChoices("NODE_MODEL", "MODEL", "model")
+    )
+    """Default model: hub id or local folder; id@revision pins a revision. OPEA's MODEL is read."""
+    models: CommaSeparated = []
+    """Further models that requests may name, separated by commas."""
+    loras: CommaSeparated = []
+    """LoRAs that requests may name, as name=path-or-hub-id[:weight_name], separated by commas."""
+    device: str = "auto"
+    """auto, cuda, cuda:1, xpu, hpu, mps, cpu."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16, float16."""
+    offline: bool = False
+    """Never ask a model hub."""
+    cache_dir: Path | None = None
+    """Where models from a hub are kept; unset: Hugging Face's own cache."""
+    hf_token: str | None = Field(
+        default=None,
+        repr=False,
+        validation_alias=AliasChoices("HF_TOKEN", "NODE_HF_TOKEN", "hf_token"),
+    )
+    """Token for gated models."""
+    min_pixels: int = Field(default=64, ge=8)
+    """Smallest width and height."""
+    max_pixels: int = Field(default=1024, ge=8)
+    """Largest width and height."""
+    max_images: int = Field(default=4, ge=1, le=64)
+    """Largest num_images_per_prompt."""
+    max_inference_steps: int = Field(default=100, ge=1, le=1000)
+    """Largest num_inference_steps."""
+
+    log_format: str = Field(default="auto", pattern="^(auto|json|console)$")
+    """json, console, or auto: console on a terminal."""
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """Least level that is logged."""
+
+    @field_validator("amqp_url", "models", "loras", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [item.strip() for item in value.split(",") if item.strip()]
+        return value

@@ -1,0 +1,1 @@
+"""What the outside can see of a node: metrics, liveness and readiness."""

@@ -1,0 +1,306 @@
+"""The life of a request, top to bottom.
+
+    _receive   a delivery is decoded, and claimed as a new job or as one more copy of a known one
+    _admit     limits, deadline and earlier cancels are checked; the job waits
+    _work      the next job runs in the component
+    _finish    its outcome is recorded, and every copy of the request is answered with it
+
+Everything runs on one event loop, and only this module changes the ledger. A delivery is acked
+after the broker confirmed the message that answers it (`egress.settlement`), never before.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from contracts.result import NodeInfo, Status
+from contracts.topology import unanswered_queue
+from node import __version__
+from node.component import Component
+from node.egress.artifacts import fit
+from node.egress.events import JobEvents
+from node.egress.messages import retry_delay
+from node.egress.settlement import Settlement
+from node.errors import (
+    AttemptsExhausted,
+    Conflict,
+    Disposition,
+    InternalError,
+    JobError,
+    JobStopped,
+)
+from node.ingress.decoding import Arrival, Undecodable, decode
+from node.ingress.given_up import given_up
+from node.invocation import RunningJob
+from node.job import Envelope, Job, Outcome
+from node.ports import ArtifactStore, Clock, Delivery, Inbox, Outbox
+from node.scheduling.ledger import Asker, Claim, Ledger
+from node.settings import Settings
+from node.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Serves one component from one inbox."""
+
+    def __init__(
+        self,
+        component: Component,
+        inbox: Inbox,
+        outbox: Outbox,
+        *,
+        settings: Settings,
+        instance_id: str,
+        clock: Clock,
+        metrics: Metrics,
+        store: ArtifactStore | None = None,
+    ) -> None:
+        self._component = component
+        self._inbox = inbox
+        self._outbox = outbox
+        self._settlement = Settlement(component.name, inbox, outbox, clock)
+        self._settings = settings
+        self._instance_id = instance_id
+        self._clock = clock
+        self._metrics = metrics
+        self._store = store
+        self._ledger = Ledger(settings.recent_results, settings.recent_results_bytes)
+        self._running: dict[str, RunningJob] = {}
+        self._events: dict[str, JobEvents] = {}
+        self._changed = asyncio.Event()
+        self._draining = False
+        self._tasks = asyncio.TaskGroup()
+
+    async def run(self) -> None:
+        """Serve until drained, and everything that was taken is settled or given back."""
+        async with self._tasks:
+            for _ in range(self._settings.slots):
+                self._spawn(self._work())
+            async for delivery in self._inbox:
+                self._receive(delivery)
+
+    def _receive(self, delivery: Delivery) -> None:
+        if self._draining:
+            self._spawn(self._inbox.requeue(delivery))
+            return
+        self._metrics.received(delivery.redelivered)
+        arrival = Arrival(delivery.message, self._clock.monotonic(), self._clock.time())
+        decoded = decode(arrival, self._component.request_model, self._settings.max_request_bytes)
+        if isinstance(decoded, Undecodable):
+            self._refuse(delivery, decoded.envelope, decoded.error)
+        else:
+            self._claim(Asker(decoded, delivery))
+
+    def _claim(self, asker: Asker) -> None:
+        job = asker.job
+        match self._ledger.claim(asker):
+            case Claim.NEW:
+                self._admit(job, asker.delivery)
+            case Claim.JOINED:
+                log.info("request.joined", job_id=job.id, redelivered=asker.delivery.redelivered)
+            case Claim.FINISHED:
+                log.info("request.replayed", job_id=job.id)
+                outcome = self._ledger.outcome(job.id)
+                self._spawn(self._settlement.answer(asker.delivery, job.envelope, outcome))
+            case Claim.CONFLICT:
+                detail = f"job id {job.id} belongs to a request with another body; use a new id"
+                self._refuse(asker.delivery, job.envelope, Conflict(detail))
+
+    def _refuse(self, delivery: Delivery, envelope: Envelope, error: JobError) -> None:
+        outcome = Outcome.failed(self._component.result_model, envelope, error)
+        self._settled(envelope, outcome)
+        self._events_of(envelope).ended(outcome)
+        self._spawn(self._settlement.answer(delivery, envelope, outcome))
+
+    def _admit(self, job: Job, delivery: Delivery) -> None:
+        self._events[job.id] = self._events_of(job.envelope)
+        refused = self._refusal(job, delivery)
+        if refused is not None:
+            self._finish(job, refused)
+            return
+        self._events[job.id].accepted()
+        if job.deadline is not None:
+            delay = max(job.deadline - self._clock.time(), 0.0)
+            asyncio.get_running_loop().call_later(delay, self._expire, job)
+        self._changed.set()
+
+    def _refusal(self, job: Job, delivery: Delivery) -> Outcome | None:
+        """Say how the job ends if it must not run."""
+        result_model = self._component.result_model
+        if delivery.queue == unanswered_queue(self._component.name):
+            return given_up(delivery.message, job.envelope, result_model)
+        if self._ledger.is_buried(job.id, self._clock.monotonic()):
+            return Outcome.stopped(result_model, job.envelope, Status.CANCELLED)
+        if job.deadline is not None and self._clock.time() >= job.deadline:
+            return Outcome.stopped(result_model, job.envelope, Status.EXPIRED)
+        try:
+            self._component.admit(job.request)
+        except JobError as error:
+            return Outcome.failed(result_model, job.envelope, error)
+        return None
+
+    async def _work(self) -> None:
+        """Run one job after the other, until drained."""
+        while not self._draining:
+            job = self._ledger.start_next()
+            if job is None:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            running = self._running[job.id] = RunningJob(job, self._events[job.id], self._clock)
+            outcome = await self._outcome(job, running)
+            del self._running[job.id]
+            if running.handed_back and outcome.status is Status.CANCELLED:
+                self._give_back(job)
+            else:
+                self._finish(job, outcome)
+
+    async def _outcome(self, job: Job, running: RunningJob) -> Outcome:
+        """Run a job in the component; whatever happens there is an outcome."""
+        started_at = self._clock.monotonic()
+        self._events[job.id].started()
+        log.info("job.started", job_id=job.id, attempt=job.envelope.attempt)
+        result_model = self._component.result_model
+        try:
+            with self._metrics.running():
+                result = await self._component.invoke(job.request, running)
+            fitted = await fit(result, self._store, self._settings.max_inline_bytes)
+        except JobStopped as stopped:
+            return Outcome.stopped(result_model, job.envelope, stopped.status)
+        except JobError as error:
+            outcome = Outcome.failed(result_model, job.envelope, error)
+        except Exception as error:
+            log.exception("component.crashed", job_id=job.id)
+            crash = InternalError(f"the component crashed: {type(error).__name__}: {error}")
+            outcome = Outcome.failed(result_model, job.envelope, crash)
+        else:
+            outcome = Outcome(fitted)
+        return self._described(job, outcome, started_at)
+
+    def _described(self, job: Job, outcome: Outcome, started_at: float) -> Outcome:
+        """Fill in what only the node knows: its name, and the time that the job took."""
+        device = self._component.device()
+        node = NodeInfo(
+            instance_id=self._instance_id,
+            version=__version__,
+            device=device.device if device else None,
+            dtype=device.dtype if device else None,
+        )
+        timings = outcome.result.timings.model_copy(
+            update={
+                "queue_seconds": round(started_at - job.received_at, 6),
+                "total_seconds": round(self._clock.monotonic() - job.received_at, 6),
+            }
+        )
+        metadata = getattr(job.request, "metadata", {})
+        update = {"node": node, "timings": timings, "metadata": metadata}
+        return replace(outcome, result=outcome.result.model_copy(update=update))
+
+    def _finish(self, job: Job, outcome: Outcome) -> None:
+        outcome = self._without_further_attempt(job, outcome)
+        if outcome.disposition in (Disposition.RETRY, Disposition.FORWARD):
+            for asker in self._ledger.drop(job.id):
+                self._spawn(self._send_on(asker, outcome))
+            return
+        size_bytes = len(outcome.result.to_json())
+        askers = self._ledger.finish(job.id, outcome, size_bytes)
+        self._settled(job.envelope, outcome)
+        self._events.pop(job.id).ended(outcome)
+        for asker in askers:
+            self._spawn(self._settlement.answer(asker.delivery, asker.job.envelope, outcome))
+
+    def _without_further_attempt(self, job: Job, outcome: Outcome) -> Outcome:
+        """Turn a failure that may pass into a final one when its attempts or time are used up."""
+        if outcome.disposition is not Disposition.RETRY or outcome.error is None:
+            return outcome
+        attempt = job.envelope.attempt
+        if retry_delay(attempt, job.deadline, self._clock.time()) is not None:
+            return outcome
+        detail = f"attempt {attempt} failed as those before; the last error: {outcome.error.detail}"
+        error = AttemptsExhausted(detail) if attempt > 1 else None
+        problem = error.problem(job.id, attempt) if error else outcome.error
+        result = outcome.result.model_copy(update={"error": problem})
+        return Outcome(result, Disposition.DEAD_LETTER)
+
+    async def _send_on(self, asker: Asker, outcome: Outcome) -> None:
+        if await self._settlement.send_on(asker.delivery, asker.job, outcome):
+            return
+        final = replace(outcome, disposition=Disposition.DEAD_LETTER)
+        self._settled(asker.job.envelope, final)
+        self._events_of(asker.job.envelope).ended(final)
+        await self._settlement.answer(asker.delivery, asker.job.envelope, final)
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job: now, when it runs; at once, when it waits; on arrival, when it is unknown."""
+        if job_id in self._running:
+            self._running[job_id].cancel()
+        elif self._ledger.is_waiting(job_id):
+            self._stop_waiting(job_id, Status.CANCELLED)
+        elif not self._ledger.is_finished(job_id):
+            self._ledger.bury(job_id, self._clock.monotonic())
+        log.info("job.cancel_requested", job_id=job_id, running=job_id in self._running)
+
+    def _expire(self, job: Job) -> None:
+        if self._ledger.is_waiting(job.id):
+            self._stop_waiting(job.id, Status.EXPIRED)
+
+    def _stop_waiting(self, job_id: str, status: Status) -> None:
+        job = self._ledger.active(job_id)
+        self._finish(job, Outcome.stopped(self._component.result_model, job.envelope, status))
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take no more, give back what has not started, let running jobs finish or hand them back.
+
+        `run` returns when that is done.
+        """
+        self._draining = True
+        await self._inbox.stop_consuming()
+        for job in self._ledger.waiting():
+            self._give_back(job)
+        self._changed.set()
+        log.info("worker.draining", running=list(self._running), grace_seconds=grace_seconds)
+        asyncio.get_running_loop().call_later(grace_seconds, self.hand_back)
+
+    def hand_back(self) -> None:
+        """Stop running jobs and give them to other nodes."""
+        for running in self._running.values():
+            running.hand_back()
+
+    def _give_back(self, job: Job) -> None:
+        self._events.pop(job.id, None)
+        log.info("request.given_back", job_id=job.id)
+        for asker in self._ledger.drop(job.id):
+            self._spawn(self._inbox.requeue(asker.delivery))
+
+    def busy(self) -> int:
+        """Count the jobs that run."""
+        return len(self._running)
+
+    def waiting(self) -> int:
+        """Count the jobs that were taken and have not started."""
+        return len(self._ledger.waiting())
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._tasks.create_task(coroutine)
+
+    def _events_of(self, envelope: Envelope) -> JobEvents:
+        return JobEvents(self._component.name, envelope, self._outbox, self._clock)
+
+    def _settled(self, envelope: Envelope, outcome: Outcome) -> None:
+        """Count an outcome, and log the one canonical line of its request."""
+        self._metrics.settled(outcome)
+        error, timings = outcome.error, outcome.result.timings
+        log.info(
+            "request.settled",
+            job_id=envelope.job_id,
+            status=outcome.status.value,
+            code=error.code.value if error else None,
+            detail=error.detail if error else None,
+            attempt=envelope.attempt,
+            queue_seconds=timings.queue_seconds,
+            total_seconds=timings.total_seconds,
+        )

@@ -1,0 +1,53 @@
+"""Fixtures of every suite: a broker, in memory and real, and a world around it."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+
+import aio_pika
+import pytest
+
+from contracts.topology import service_topology
+from node.amqp.broker import AmqpBroker
+from node.ports import Broker
+from tests.broker import provide_broker
+from tests.fakes import InMemoryBroker, InMemoryServer
+from tests.harness import SERVICE, World
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> Iterator[str]:
+    """A real RabbitMQ: given, in a container, or a private one."""
+    with provide_broker() as url:
+        yield url
+
+
+@pytest.fixture
+async def clean_amqp_url(amqp_url: str) -> AsyncIterator[str]:
+    """A real RabbitMQ without queues of ours."""
+    await _delete_queues(amqp_url)
+    yield amqp_url
+    await _delete_queues(amqp_url)
+
+
+async def _delete_queues(url: str) -> None:
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel() as channel:
+        for queue in service_topology(SERVICE, ["scripted", "tiny", "other"]).queues:
+            await channel.queue_delete(queue.name)
+
+
+@pytest.fixture(params=["memory", "rabbitmq"])
+def connect(request: pytest.FixtureRequest) -> Callable[[], Broker]:
+    """Open connections to the same broker."""
+    if request.param == "memory":
+        server = InMemoryServer()
+        return lambda: InMemoryBroker(server)
+    url = request.getfixturevalue("clean_amqp_url")
+    return lambda: AmqpBroker([url], publish_timeout_seconds=5.0)
+
+
+@pytest.fixture
+async def world(connect: Callable[[], Broker]) -> AsyncIterator[World]:
+    """Nodes, callers and clients around one broker."""
+    async with AsyncExitStack() as stack:
+        yield World(connect, stack)

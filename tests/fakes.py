@@ -1,0 +1,456 @@
+"""Stand-ins for the outside world; they pass the same suites as the real thing."""
+
+import asyncio
+import itertools
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from contracts.discovery import ModelInfo, ModelLimits
+from contracts.result import JobResult, Status
+from contracts.text2image import Text2ImageRequest, Text2ImageResult
+from contracts.topology import Topology
+from node.component import Component, DeviceInfo, Health, Invocation, ReportLoad
+from node.errors import InvalidRequest, JobStopped, ModelNotAvailable, PublishRefused, Unroutable
+from node.ports import (
+    Delivery,
+    IncomingMessage,
+    OnReady,
+    OutgoingMessage,
+    Subscribed,
+)
+
+
+def topic_matches(pattern: str, routing_key: str) -> bool:
+    """Match a routing key as a topic exchange does."""
+    return _words_match(pattern.split("."), routing_key.split("."))
+
+
+def _words_match(pattern: list[str], words: list[str]) -> bool:
+    if not pattern:
+        return not words
+    head, *rest = pattern
+    if head == "#":
+        return any(_words_match(rest, words[i:]) for i in range(len(words) + 1))
+    return bool(words) and head in ("*", words[0]) and _words_match(rest, words[1:])
+
+
+@dataclass
+class _Item:
+    message: IncomingMessage
+    expires_at: float | None = None
+    redelivered: bool = False
+    deliveries: int = 0
+
+
+@dataclass
+class _Queue:
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    items: deque[_Item] = field(default_factory=deque)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class InMemoryServer:
+    """The broker itself: exchanges, queues, bindings; dead-letters, TTLs and limits included."""
+
+    def __init__(self) -> None:
+        self.exchanges: dict[str, str] = {"": "direct"}
+        self.queues: dict[str, _Queue] = {}
+        self.bindings: list[tuple[str, str, str]] = []
+        self.names = (f"amq.gen-{n}" for n in itertools.count(1))
+        self.published = asyncio.Event()
+
+    def declare(self, topology: Topology) -> None:
+        for exchange in topology.exchanges:
+            self.exchanges[exchange.name] = exchange.type
+        for queue in topology.queues:
+            self.queues.setdefault(queue.name, _Queue(queue.name, queue.arguments))
+        for binding in topology.bindings:
+            self.bind(binding.exchange, binding.queue, binding.routing_key)
+
+    def bind(self, exchange: str, queue: str, routing_key: str) -> None:
+        if (exchange, queue, routing_key) not in self.bindings:
+            self.bindings.append((exchange, queue, routing_key))
+
+    def route(self, exchange: str, routing_key: str) -> list[_Queue]:
+        if exchange == "":
+            return [self.queues[routing_key]] if routing_key in self.queues else []
+        kind = self.exchanges[exchange]
+        names = {
+            queue
+            for source, queue, key in self.bindings
+            if source == exchange
+            and (
+                kind == "fanout"
+                or (kind == "direct" and key == routing_key)
+                or (kind == "topic" and topic_matches(key, routing_key))
+            )
+        }
+        return [self.queues[name] for name in sorted(names) if name in self.queues]
+
+    def publish(self, message: OutgoingMessage) -> int:
+        queues = self.route(message.exchange, message.routing_key)
+        for queue in queues:
+            limit = queue.arguments.get("x-max-length")
+            if limit is not None and len(queue.items) >= limit:
+                if queue.arguments.get("x-overflow") == "reject-publish":
+                    raise PublishRefused(f"queue {queue.name} is full")
+                queue.items.popleft()
+        for queue in queues:
+            incoming = IncomingMessage(
+                message.exchange, message.routing_key, message.body, message.properties
+            )
+            self.enqueue(queue, _Item(incoming, self._expires_at(queue, message)))
+        self.published.set()
+        return len(queues)
+
+    def _expires_at(self, queue: _Queue, message: OutgoingMessage) -> float | None:
+        ttls = [message.properties.expiration_seconds]
+        if "x-message-ttl" in queue.arguments:
+            ttls.append(queue.arguments["x-message-ttl"] / 1000)
+        given = [ttl for ttl in ttls if ttl is not None]
+        if not given:
+            return None
+        asyncio.get_running_loop().call_later(min(given), queue.changed.set)
+        asyncio.get_running_loop().call_later(min(given), self.sweep, queue)
+        return time.monotonic() + min(given)
+
+    def enqueue(self, queue: _Queue, item: _Item, *, front: bool = False) -> None:
+        if front:
+            queue.items.appendleft(item)
+        else:
+            queue.items.append(item)
+        queue.changed.set()
+
+    def take(self, queue: _Queue) -> _Item | None:
+        self.sweep(queue)
+        return queue.items.popleft() if queue.items else None
+
+    def sweep(self, queue: _Queue) -> None:
+        while queue.items:
+            item = queue.items[0]
+            if item.expires_at is None or item.expires_at > time.monotonic():
+                return
+            queue.items.popleft()
+            self.dead_letter(queue, item, "expired")
+
+    def give_back(self, queue: _Queue, item: _Item) -> None:
+        item.redelivered = True
+        limit = queue.arguments.get("x-delivery-limit")
+        if limit is not None and item.deliveries > limit:
+            self.dead_letter(queue, item, "delivery_limit")
+        else:
+            self.enqueue(queue, item, front=True)
+
+    def dead_letter(self, queue: _Queue, item: _Item, reason: str) -> None:
+        exchange = queue.arguments.get("x-dead-letter-exchange")
+        if exchange is None:
+            return
+        message = item.message
+        death = {"reason": reason, "queue": queue.name}
+        headers = {**message.properties.headers, "x-death": [death]}
+        self.publish(
+            OutgoingMessage(
+                exchange,
+                queue.arguments.get("x-dead-letter-routing-key", message.routing_key),
+                message.body,
+                replace(message.properties, headers=headers, expiration_seconds=None),
+            )
+        )
+
+
+class InMemoryInbox:
+    """Passes the same suites as `node.amqp.inbox.AmqpInbox`."""
+
+    def __init__(self, server: InMemoryServer, queues: Sequence[str], prefetch_count: int) -> None:
+        self._server = server
+        self._names = queues
+        self._prefetch_count = prefetch_count
+        self._generation = 1
+        self._unanswered: dict[int, tuple[_Queue, _Item]] = {}
+        self._tags = itertools.count(1)
+        self._handed_over: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._stopped = False
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name in self._names:
+                    tasks.create_task(self._consume(name))
+        finally:
+            self.lose_connection()
+
+    async def _consume(self, name: str) -> None:
+        while True:
+            queue = self._server.queues.get(name)
+            if queue is None or self._stopped:
+                await asyncio.sleep(0.01)
+                continue
+            held = sum(1 for each, _ in self._unanswered.values() if each is queue)
+            item = self._server.take(queue) if held < self._prefetch_count else None
+            if item is None:
+                queue.changed.clear()
+                self._room.clear()
+                waits = [asyncio.create_task(e.wait()) for e in (queue.changed, self._room)]
+                try:
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for each in waits:
+                        each.cancel()
+                continue
+            self._hand_over(queue, item)
+
+    def _hand_over(self, queue: _Queue, item: _Item) -> None:
+        item.deliveries += 1
+        tag = next(self._tags)
+        self._unanswered[tag] = (queue, item)
+        self._handed_over.put_nowait(
+            Delivery(item.message, queue.name, self._generation, tag, item.redelivered)
+        )
+
+    async def __aiter__(self) -> AsyncIterator[Delivery]:
+        while (delivery := await self._handed_over.get()) is not None:
+            yield delivery
+
+    def is_live(self, delivery: Delivery) -> bool:
+        return delivery.generation == self._generation and delivery.tag in self._unanswered
+
+    async def ack(self, delivery: Delivery) -> bool:
+        return self._answer(delivery) is not None
+
+    async def requeue(self, delivery: Delivery) -> bool:
+        answered = self._answer(delivery)
+        if answered is not None:
+            self._server.give_back(*answered)
+        return answered is not None
+
+    def _answer(self, delivery: Delivery) -> tuple[_Queue, _Item] | None:
+        self._room.set()
+        if delivery.generation != self._generation:
+            return None
+        return self._unanswered.pop(delivery.tag, None)
+
+    async def stop_consuming(self) -> None:
+        self._stopped = True
+        self._handed_over.put_nowait(None)
+
+    def lose_connection(self) -> None:
+        """Drop the connection: every unanswered delivery goes back to its queue."""
+        unanswered, self._unanswered = self._unanswered, {}
+        self._generation += 1
+        for queue, item in reversed(unanswered.values()):
+            self._server.give_back(queue, item)
+        self._room.set()
+
+
+class InMemoryOutbox:
+    """Passes the same suites as `node.amqp.outbox.AmqpOutbox`; `faults` are raised first."""
+
+    def __init__(self, server: InMemoryServer) -> None:
+        self._server = server
+        self.faults: deque[Exception] = deque()
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        await asyncio.sleep(0)
+        if self.faults:
+            raise self.faults.popleft()
+        kind = self._server.exchanges.get(message.exchange)
+        if self._server.publish(message) == 0 and kind != "fanout":
+            raise Unroutable("no queue takes the message")
+
+    def offer(self, message: OutgoingMessage) -> None:
+        with suppress(PublishRefused):
+            self._server.publish(message)
+
+    async def flush(self, timeout_seconds: float) -> None:
+        return None
+
+
+class InMemorySubscription:
+    """Passes the same suites as `node.amqp.subscription.AmqpSubscription`."""
+
+    def __init__(
+        self, server: InMemoryServer, subscribed: Sequence[Subscribed], on_ready: OnReady | None
+    ) -> None:
+        self._server = server
+        self._subscribed = dict.fromkeys(subscribed)
+        self._on_ready = on_ready
+        self._queue: _Queue | None = None
+        self._ready = asyncio.Event()
+
+    async def run(self) -> None:
+        queue = self._queue = _Queue(next(self._server.names))
+        self._server.queues[queue.name] = queue
+        for each in self._subscribed:
+            self._server.bind(each.exchange, queue.name, each.routing_key)
+        self._ready.set()
+        try:
+            if self._on_ready is not None:
+                await self._on_ready(queue.name)
+            await asyncio.Event().wait()
+        finally:
+            del self._server.queues[queue.name]
+
+    async def __aiter__(self) -> AsyncIterator[IncomingMessage]:
+        await self._ready.wait()
+        assert self._queue is not None
+        while True:
+            while (item := self._server.take(self._queue)) is not None:
+                yield item.message
+            self._queue.changed.clear()
+            await self._queue.changed.wait()
+
+    async def queue_name(self) -> str:
+        await self._ready.wait()
+        assert self._queue is not None
+        return self._queue.name
+
+    async def bind(self, subscribed: Subscribed) -> None:
+        self._subscribed[subscribed] = None
+        if self._queue is not None:
+            self._server.bind(subscribed.exchange, self._queue.name, subscribed.routing_key)
+
+    async def unbind(self, subscribed: Subscribed) -> None:
+        self._subscribed.pop(subscribed, None)
+        if self._queue is not None:
+            binding = (subscribed.exchange, self._queue.name, subscribed.routing_key)
+            with suppress(ValueError):
+                self._server.bindings.remove(binding)
+
+
+class InMemoryBroker:
+    """One connection to an `InMemoryServer`."""
+
+    def __init__(self, server: InMemoryServer | None = None) -> None:
+        self.server = server or InMemoryServer()
+        self.outbox = InMemoryOutbox(self.server)
+        self.inboxes: list[InMemoryInbox] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        yield
+
+    def inbox(self, queues: Sequence[str], prefetch_count: int) -> InMemoryInbox:
+        inbox = InMemoryInbox(self.server, queues, prefetch_count)
+        self.inboxes.append(inbox)
+        return inbox
+
+    def subscription(
+        self, subscribed: Sequence[Subscribed] = (), on_ready: OnReady | None = None
+    ) -> InMemorySubscription:
+        return InMemorySubscription(self.server, subscribed, on_ready)
+
+    async def apply(self, topology: Topology) -> None:
+        self.server.declare(topology)
+
+    async def check(self, topology: Topology) -> None:
+        return None
+
+    def connected(self) -> bool:
+        return True
+
+    async def wait_until_connected(self) -> None:
+        return None
+
+
+class ManualClock:
+    """A clock that a test moves."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+LIMITS = ModelLimits(min_pixels=64, max_pixels=1024, max_images=4, max_inference_steps=100)
+
+Script = Callable[[Text2ImageRequest, Invocation], Any]
+
+
+class ScriptedComponent(Component):
+    """A component whose steps a test lets happen one by one.
+
+    `step()` releases one inference step; with `free_running` steps need no release. `script` may
+    raise to make a job fail.
+    """
+
+    name = "text2image"
+    service_type = "TEXT2IMAGE"
+    description = "Scripted"
+    request_model = Text2ImageRequest
+    result_model = Text2ImageResult
+
+    def __init__(self, *, free_running: bool = True, script: Script | None = None) -> None:
+        self.free_running = free_running
+        self.script = script
+        self.invocations: list[str] = []
+        self.finished: list[str] = []
+        self.steps_seen: dict[str, int] = defaultdict(int)
+        self.loaded = False
+        self.healthy = True
+        self._steps = asyncio.Semaphore(0)
+        self._started = asyncio.Event()
+
+    async def load(self, report: ReportLoad) -> None:
+        self.loaded = True
+
+    def health(self) -> Health:
+        return Health(self.healthy, "" if self.healthy else "scripted to be unhealthy")
+
+    def models(self) -> list[ModelInfo]:
+        return [ModelInfo(id="scripted", warm=True, default=True, limits=LIMITS)]
+
+    def device(self) -> DeviceInfo | None:
+        return DeviceInfo("cpu", "float32", "scripted")
+
+    def admit(self, request: Any) -> None:
+        if request.model not in (None, "scripted"):
+            raise ModelNotAvailable(f"this node does not offer {request.model!r}")
+        if request.num_images_per_prompt > LIMITS.max_images:
+            raise InvalidRequest("num_images_per_prompt: at most 4")
+
+    async def invoke(self, request: Any, invocation: Invocation) -> JobResult:
+        self.invocations.append(invocation.job_id)
+        self._started.set()
+        if self.script is not None:
+            self.script(request, invocation)
+        steps = request.num_inference_steps or 4
+        for step in range(1, steps + 1):
+            if not self.free_running:
+                await self._wait_for_step(invocation)
+            if status := invocation.stop_requested():
+                raise JobStopped(status)
+            self.steps_seen[invocation.job_id] = step
+            invocation.inference_step(step, steps)
+            await asyncio.sleep(0)
+        self.finished.append(invocation.job_id)
+        return Text2ImageResult(
+            job_id=invocation.job_id, status=Status.SUCCEEDED, model="scripted", images=[]
+        )
+
+    async def _wait_for_step(self, invocation: Invocation) -> None:
+        # As a real step does, a scripted one ends whether or not a stop was asked for meanwhile.
+        while not self.free_running and invocation.stop_requested() is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await self._steps.acquire()
+                    return
+
+    def step(self, count: int = 1) -> None:
+        """Let inference steps happen."""
+        for _ in range(count):
+            self._steps.release()
+
+    async def started(self) -> None:
+        """Wait until a job began."""
+        await self._started.wait()
+        self._started.clear()
