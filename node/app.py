@@ -83,7 +83,7 @@ class Node:
         self._models = [model.id for model in component.models()]
         self.instance_id = settings.instance_id or uuid4().hex[:12]
         self._health = HealthServer(self._metrics, self.reasons_not_ready)
-        self._worker = self._make_worker()
+        self.worker = self._make_worker()
         self._announcer = self._make_announcer()
 
     async def run(self, loader: ComponentLoader) -> None:
@@ -107,11 +107,11 @@ class Node:
         self._stop_requests += 1
         self._stopping.set()
         if self._stop_requests > 1:
-            self._worker.hand_back()
+            self.worker.hand_back()
 
     async def _serve(self) -> None:
         async with running(inbox=self._inbox.run()):
-            worker = asyncio.create_task(self._worker.run(), name="worker")
+            worker = asyncio.create_task(self.worker.run(), name="worker")
             self._loading = None
             self._set_state(NodeState.READY)
             log.info("node.ready", instance_id=self.instance_id, queues=self._queues())
@@ -127,9 +127,9 @@ class Node:
     async def _drain(self) -> None:
         self._state = NodeState.DRAINING
         self._announcer.goodbye("draining")
-        await self._worker.drain(self._settings.grace_seconds)
+        await self.worker.drain(self._settings.grace_seconds)
         if self._stop_requests > 1:
-            self._worker.hand_back()
+            self.worker.hand_back()
 
     async def _unless_stopped(self, work: Awaitable[object]) -> bool:
         """Await `work`; False when the node was told to stop first."""
@@ -162,7 +162,7 @@ class Node:
                 except ValidationError as error:
                     log.warning("control.not_understood", reason=str(error).splitlines()[0])
                     continue
-                self._worker.cancel(command.job_id)
+                self.worker.cancel(command.job_id)
 
     def _make_worker(self) -> Worker:
         settings = self._settings
@@ -252,8 +252,8 @@ class Node:
             memory_total_bytes=device.memory_total_bytes if device else None,
             memory_free_bytes=device.memory_free_bytes if device else None,
             slots_total=self._settings.slots,
-            slots_busy=self._worker.busy(),
-            local_queue_depth=self._worker.waiting(),
+            slots_busy=self.worker.busy(),
+            local_queue_depth=self.worker.waiting(),
             p50_seconds_per_image=self._metrics.p50_seconds_per_image(),
             http_port=self._health.port,
             asyncapi_sha256=asyncapi_sha256(),

@@ -276,6 +276,10 @@ class Worker:
         for asker in self._ledger.drop(job.id):
             self._spawn(self._inbox.requeue(asker.delivery))
 
+    def knows_cancelled(self, job_id: str) -> bool:
+        """Say whether a cancel waits for this job to arrive."""
+        return self._ledger.is_buried(job_id, self._clock.monotonic())
+
     def busy(self) -> int:
         """Count the jobs that run."""
         return len(self._running)

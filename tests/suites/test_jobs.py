@@ -57,9 +57,8 @@ async def test_an_opea_body_is_valid_as_it_is(world: World) -> None:
         "width": None,
         "lora_weight_name_or_path": None,
     }
-    await caller.publish(opea, message_id=None)
-    result = await caller.next_result()
-    assert (result.status, result.job_id) == (Status.SUCCEEDED, opea["id"])
+    await caller.publish(opea)
+    assert (await caller.next_result()).status is Status.SUCCEEDED
 
 
 async def test_without_reply_to_the_result_is_kept(world: World) -> None:
@@ -149,20 +148,13 @@ async def test_a_client_sees_progress_and_one_result(world: World) -> None:
 
 async def test_urgent_jobs_overtake_waiting_ones(world: World) -> None:
     component = ScriptedComponent(free_running=False)
-    await world.node(component, look_ahead=5)
+    handle = await world.node(component, look_ahead=5)
     caller = await world.caller()
     await caller.publish(PROMPT, message_id="running")
     await component.started()
     await caller.publish(PROMPT, message_id="waiting")
     await caller.publish(PROMPT, message_id="urgent", priority=7, routing_key="text2image.high")
-    node_waits = [None]
-
-    def both_wait() -> bool:
-        node_waits[0] = component
-        return True
-
-    await until(both_wait)
-    await asyncio.sleep(0.3)
+    await until(lambda: handle.node.worker.waiting() == 2, "two waiting jobs")
     component.free_running = True
     order = [(await caller.next_result()).job_id for _ in range(3)]
     assert order == ["running", "urgent", "waiting"]
