@@ -26,7 +26,7 @@ async def until(condition: Callable[[], Any], what: str = "the condition") -> No
     """Wait until a condition holds, with a bound."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - any condition, not an event
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"{what} did not come true in {PATIENCE_SECONDS} s") from None

@@ -1,4 +1,4 @@
-"""Bad input gets a clear answer, the original is kept for people, and the next request is served."""
+"""Bad input gets a clear answer, the original is kept, and the next request is served."""
 
 import json
 from typing import Any

@@ -1,0 +1,1 @@
+"""Measurements: paired, interleaved, reported as ratios of one run."""

@@ -1,0 +1,60 @@
+"""Provide the RabbitMQ broker that integration tests run against."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from deploy.broker_place import BrokerUnavailable
+from deploy.local_broker import IMAGE, docker_answers, private_broker
+
+URL_VARIABLE = "NODE_TEST_AMQP_URL"
+
+
+@contextmanager
+def provide_broker(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Yield the address of a broker: the given one, else a container, else a private server.
+
+    Tests that need a broker are never skipped: without one this raises and says what to install.
+    """
+    with ExitStack() as stack:
+        given = environ.get(URL_VARIABLE)
+        yield given or _container_url(stack) or _private_url(stack)
+
+
+def _container_url(stack: ExitStack) -> str | None:
+    """Start a container if Docker can; what keeps it from that is a warning, not a failure."""
+    if not docker_answers():
+        return None
+    try:
+        return stack.enter_context(_container())
+    except Exception as error:
+        print(f"warning: no RabbitMQ container ({error}); using a private server", file=sys.stderr)
+        return None
+
+
+@contextmanager
+def _container() -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the library, about itself
+        from testcontainers.community.rabbitmq import RabbitMqContainer
+
+        container = RabbitMqContainer(IMAGE)
+        try:
+            container.start()
+            host, port = container.get_container_host_ip(), container.get_exposed_port(5672)
+        except BaseException:
+            container.stop()
+            raise
+    try:
+        yield f"amqp://guest:guest@{host}:{port}/"
+    finally:
+        container.stop()
+
+
+def _private_url(stack: ExitStack) -> str:
+    try:
+        return stack.enter_context(private_broker()).url
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(f"{URL_VARIABLE} is not set; {error}") from None
