@@ -71,7 +71,7 @@ def main() -> int:
 
 def _random_checkpoint(folder: Path) -> str:
     model = str(folder / "random-model")
-    build = [sys.executable, "-m", "tests.checkpoints", "stable-diffusion", model]
+    build = [sys.executable, "-m", "tests.checkpoints", "sd", model]
     subprocess.run(build, check=True)
     return model
 
@@ -161,12 +161,14 @@ async def _node(model: str, urls: list[str]) -> AsyncIterator[int]:
         "NODE_LOG_LEVEL": "WARNING",
         "NODE_LOG_FORMAT": "console",
     }
-    process = subprocess.Popen([sys.executable, "-m", "node", "serve"], env=environment)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "node", "serve", env=environment
+    )
     try:
         yield await _http_port_when_ready(instance_id, urls)
     finally:
         process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(process.wait, 60)
+        await process.wait()
 
 
 async def _http_port_when_ready(instance_id: str, urls: list[str]) -> int:

@@ -2,11 +2,14 @@
 
 from typing import Literal
 
-from contracts.message import JobId, Message
+from contracts import examples
+from contracts.message import JobId, Message, example
 
 
 class CancelRequest(Message):
     """Stop a job: a queued one is dropped on delivery, a running one before its next step."""
+
+    model_config = example(command="cancel", job_id=examples.JOB_ID)
 
     command: Literal["cancel"] = "cancel"
     """What to do."""

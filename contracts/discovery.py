@@ -5,7 +5,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from contracts.message import Message
+from contracts import examples
+from contracts.message import Message, example
 
 ANNOUNCE_INTERVAL_SECONDS: Final = 5.0
 ANNOUNCE_JITTER_SECONDS: Final = 0.5
@@ -32,12 +33,16 @@ class NodeState(StrEnum):
 class ServiceQuestion(Message):
     """`ping`, `info` or `stats`; the answer goes to routing key `reply.<asker>`."""
 
+    model_config = example(asker="cli-2f6a")
+
     asker: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["cli-2f6a"])
     """Instance id of who asks."""
 
 
 class ModelLimits(Message):
     """Bounds that one model puts on a request."""
+
+    model_config = example(**examples.LIMITS)
 
     min_pixels: int = Field(ge=1, examples=[64])
     """Smallest width and height."""
@@ -56,7 +61,9 @@ class ModelLimits(Message):
 class ModelInfo(Message):
     """A model that a node offers."""
 
-    id: str = Field(examples=["stabilityai/sdxl-turbo"])
+    model_config = example(**examples.MODEL)
+
+    id: str = Field(examples=[examples.MODEL_ID])
     """Name to put into a request."""
     revision: str | None = None
     """Pinned revision."""
@@ -81,9 +88,18 @@ class ModelInfo(Message):
 class LoadState(Message):
     """How far fetching and loading of a model has come."""
 
+    model_config = example(
+        stage="downloading",
+        model=examples.MODEL_ID,
+        files_done=3,
+        files_total=19,
+        bytes_done=1_000_000_000,
+        bytes_total=6_900_000_000,
+    )
+
     stage: Literal["downloading", "loading", "warming_up"] = Field(examples=["downloading"])
     """What is going on."""
-    model: str = Field(examples=["stabilityai/sdxl-turbo"])
+    model: str = Field(examples=[examples.MODEL_ID])
     """Which model."""
     files_done: int = Field(default=0, ge=0)
     """Files finished."""
@@ -97,6 +113,8 @@ class LoadState(Message):
 
 class ServiceMetadata(Message):
     """What a node is, as OPEA and schedulers of work want to know it."""
+
+    model_config = example(**examples.METADATA)
 
     service_type: str = Field(examples=["TEXT2IMAGE"])
     """OPEA service type."""
@@ -133,6 +151,8 @@ class ServiceMetadata(Message):
 class Endpoint(Message):
     """Where requests to a service go."""
 
+    model_config = example(**examples.ENDPOINT)
+
     name: str = Field(examples=["text2image"])
     """Name of the endpoint."""
     subject: str = Field(examples=["text2image"])
@@ -145,6 +165,8 @@ class Endpoint(Message):
 
 class EndpointStats(Endpoint):
     """An endpoint with what it has done so far."""
+
+    model_config = example(**examples.STATS)
 
     num_requests: int = Field(ge=0, examples=[12])
     """Requests settled since the start."""
@@ -174,18 +196,29 @@ class _Service(Message):
 class PingReply(_Service):
     """Answer to `ping`: I am here."""
 
+    model_config = example(
+        type="io.nats.micro.v1.ping_response",
+        **examples.SERVICE,
+        **examples.ORDER,
+        ttl_seconds=15.0,
+    )
+
     type: Literal["io.nats.micro.v1.ping_response"] = "io.nats.micro.v1.ping_response"
     """Kind of message."""
     ttl_seconds: float = Field(default=ANNOUNCE_TTL_SECONDS, gt=0)
     """How long the answer holds, on the listener's own clock."""
-    incarnation: int = Field(ge=0)
+    incarnation: int = Field(ge=0, examples=[1_769_860_800_000])
     """Start of the process in Unix milliseconds: a restart has a higher one."""
-    seq: int = Field(ge=0)
+    seq: int = Field(ge=0, examples=[7])
     """Number of the latest announcement."""
 
 
 class InfoReply(_Service):
     """Answer to `info`: what I offer."""
+
+    model_config = example(
+        type="io.nats.micro.v1.info_response", **examples.SERVICE, **examples.OFFER
+    )
 
     type: Literal["io.nats.micro.v1.info_response"] = "io.nats.micro.v1.info_response"
     """Kind of message."""
@@ -198,9 +231,16 @@ class InfoReply(_Service):
 class StatsReply(_Service):
     """Answer to `stats`: what I have done."""
 
+    model_config = example(
+        type="io.nats.micro.v1.stats_response",
+        **examples.SERVICE,
+        started=examples.TIME,
+        endpoints=[examples.STATS],
+    )
+
     type: Literal["io.nats.micro.v1.stats_response"] = "io.nats.micro.v1.stats_response"
     """Kind of message."""
-    started: str = Field(examples=["2026-01-31T12:00:00.000Z"])
+    started: str = Field(examples=[examples.TIME])
     """Start of the process, RFC 3339."""
     endpoints: list[EndpointStats]
     """Figures by endpoint."""
@@ -208,6 +248,10 @@ class StatsReply(_Service):
 
 class Announcement(_Service):
     """I am here and this is how I do; sent every few seconds."""
+
+    model_config = example(
+        type="announce", **examples.SERVICE, **examples.OFFER, **examples.ORDER, ttl_seconds=15.0
+    )
 
     type: Literal["announce"] = "announce"
     """Kind of message."""
@@ -217,14 +261,18 @@ class Announcement(_Service):
     """Where requests go."""
     ttl_seconds: float = Field(default=ANNOUNCE_TTL_SECONDS, gt=0)
     """How long the announcement holds, on the listener's own clock."""
-    incarnation: int = Field(ge=0)
+    incarnation: int = Field(ge=0, examples=[1_769_860_800_000])
     """Start of the process in Unix milliseconds: a restart has a higher one."""
-    seq: int = Field(ge=0)
+    seq: int = Field(ge=0, examples=[7])
     """Number of the announcement within the incarnation."""
 
 
 class Goodbye(Message):
     """I take no more work."""
+
+    model_config = example(
+        type="goodbye", name="text2image", id="6f1c2a", **examples.ORDER, reason="draining"
+    )
 
     type: Literal["goodbye"] = "goodbye"
     """Kind of message."""
@@ -232,9 +280,9 @@ class Goodbye(Message):
     """Name of the service."""
     id: str = Field(examples=["6f1c2a"])
     """Instance id."""
-    incarnation: int = Field(ge=0)
+    incarnation: int = Field(ge=0, examples=[1_769_860_800_000])
     """As in the announcements."""
-    seq: int = Field(ge=0)
+    seq: int = Field(ge=0, examples=[7])
     """Higher than that of every announcement before."""
     reason: str = Field(examples=["draining"])
     """Why, in one word."""

@@ -1,26 +1,33 @@
 """What a job tells on its way: transient messages on the topic exchange of events."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
+from contracts import examples
 from contracts.failure import Problem
-from contracts.message import Message
+from contracts.message import Message, example
 from contracts.result import Status
 from contracts.text2image import GeneratedImage
 
 
+def _example(event: str, **fields: Any) -> ConfigDict:
+    return example(job_id=examples.JOB_ID, sequence=1, time=examples.TIME, event=event, **fields)
+
+
 class _Event(Message):
-    job_id: str = Field(max_length=255, examples=["0f8fad5bd9cb469fa16570867728950e"])
+    job_id: str = Field(max_length=255, examples=[examples.JOB_ID])
     """Id of the job."""
     sequence: int = Field(ge=1, examples=[1])
     """1, 2, 3 … within one run of the job; a gap means that events were dropped."""
-    time: str = Field(examples=["2026-01-31T12:00:00.000Z"])
+    time: str = Field(examples=[examples.TIME])
     """When it happened, RFC 3339."""
 
 
 class AcceptedEvent(_Event):
     """The node took the job and will run it."""
+
+    model_config = _example("accepted", attempt=1)
 
     event: Literal["accepted"] = "accepted"
     """Kind of event."""
@@ -31,12 +38,18 @@ class AcceptedEvent(_Event):
 class StartedEvent(_Event):
     """Work began."""
 
+    model_config = _example("started")
+
     event: Literal["started"] = "started"
     """Kind of event."""
 
 
 class ProgressEvent(_Event):
     """An inference step was done; at most four a second for one job."""
+
+    model_config = _example(
+        "progress", step=5, num_inference_steps=25, fraction=0.2, eta_seconds=0.8
+    )
 
     event: Literal["progress"] = "progress"
     """Kind of event."""
@@ -53,6 +66,8 @@ class ProgressEvent(_Event):
 class PreviewEvent(_Event):
     """A rough picture of the unfinished image."""
 
+    model_config = _example("preview", step=5, b64_json="iVBORw0KGgo=", media_type="image/png")
+
     event: Literal["preview"] = "preview"
     """Kind of event."""
     step: int = Field(ge=0, examples=[5])
@@ -66,12 +81,16 @@ class PreviewEvent(_Event):
 class ImageEvent(_Event, GeneratedImage):
     """One image is finished, while others may still be in the making."""
 
+    model_config = _example("image", **examples.IMAGE)
+
     event: Literal["image"] = "image"
     """Kind of event."""
 
 
 class TerminalEvent(_Event):
     """The job ended; the images are in the result, not here."""
+
+    model_config = _example("succeeded", error=None)
 
     event: Status = Field(examples=["succeeded"])
     """How the job ended."""

@@ -5,7 +5,8 @@ from typing import Final
 
 from pydantic import Field
 
-from contracts.message import Message
+from contracts import examples
+from contracts.message import Message, example
 
 PROBLEM_TYPE_BASE: Final = "urn:text2image-node:problem:"
 
@@ -49,15 +50,26 @@ _HTTP: Final[dict[FailureCode, tuple[int, str]]] = {
 class Problem(Message):
     """Problem details of a job that did not succeed, after RFC 9457."""
 
+    model_config = example(
+        type=PROBLEM_TYPE_BASE + "invalid_request",
+        title="The request is not valid",
+        status=422,
+        detail="width: Input should be a multiple of 8 (got 513)",
+        instance=examples.JOB_ID,
+        code="invalid_request",
+        retryable=False,
+        attempt=1,
+    )
+
     type: str = Field(examples=[PROBLEM_TYPE_BASE + "invalid_request"])
     """URI of the kind of problem."""
     title: str = Field(examples=["The request is not valid"])
     """The kind of problem in one line, the same for every occurrence."""
     status: int = Field(ge=400, le=599, examples=[422])
     """HTTP status a gateway answers with."""
-    detail: str = Field(examples=["prompt: must not be blank"])
+    detail: str = Field(examples=["width: Input should be a multiple of 8 (got 513)"])
     """What went wrong this time and what to do about it."""
-    instance: str = Field(examples=["0f8fad5bd9cb469fa16570867728950e"])
+    instance: str = Field(examples=[examples.JOB_ID])
     """Id of the job."""
     code: FailureCode = Field(examples=["invalid_request"])
     """What went wrong, for programs."""

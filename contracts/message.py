@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from contracts import examples
 
 JSON_CONTENT_TYPE: Final = "application/json"
 
@@ -24,6 +34,7 @@ HIGH_PRIORITY: Final = 5
 
 MAX_SEED: Final = 2**63 - 1
 METADATA_MAX_BYTES: Final = 4096
+MAX_FIELDS: Final = 64
 
 # Visible ASCII without the wildcards of topic exchanges (`*`, `#`) and without white space.
 JobId = Annotated[
@@ -31,7 +42,7 @@ JobId = Annotated[
     StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:~@/+=-]*$"),
     Field(
         description="Id of a job, chosen by the caller; the same id again is the same job.",
-        examples=["0f8fad5bd9cb469fa16570867728950e"],
+        examples=[examples.JOB_ID],
     ),
 ]
 
@@ -49,9 +60,28 @@ class Message(BaseModel):
         validate_by_alias=True,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, data: Any) -> Any:
+        # An error for each of a million unknown fields would keep a reader busy for seconds.
+        if isinstance(data, dict) and len(data) > MAX_FIELDS:
+            raise ValueError(f"has {len(data)} fields, at most {MAX_FIELDS} are read")
+        return data
+
     def to_json(self) -> bytes:
         """Encode as UTF-8 JSON."""
         return self.model_dump_json().encode()
+
+
+def example(**fields: Any) -> ConfigDict:
+    """Give a message class its example, for the JSON Schema and the AsyncAPI document."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+def _metadata_is_small(metadata: Any) -> Any:
+    if isinstance(metadata, dict) and len(metadata) > METADATA_MAX_BYTES:
+        raise ValueError(f"metadata has {len(metadata)} entries, more than fit into 4 KiB")
+    return metadata
 
 
 def _metadata_fits(metadata: dict[str, str]) -> dict[str, str]:
@@ -63,8 +93,12 @@ def _metadata_fits(metadata: dict[str, str]) -> dict[str, str]:
 
 Metadata = Annotated[
     dict[str, str],
+    BeforeValidator(_metadata_is_small),
     AfterValidator(_metadata_fits),
-    Field(description="Strings echoed untouched in the result; at most 4 KiB in all."),
+    Field(
+        description="Strings echoed untouched in the result; at most 4 KiB in all.",
+        examples=[{"album": "space"}],
+    ),
 ]
 
 

@@ -4,8 +4,9 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from contracts import examples
 from contracts.failure import Problem
-from contracts.message import Message, Metadata
+from contracts.message import Message, Metadata, example
 
 
 class Status(StrEnum):
@@ -20,6 +21,8 @@ class Status(StrEnum):
 class NodeInfo(Message):
     """Which node did the work, and on what."""
 
+    model_config = example(**examples.NODE)
+
     instance_id: str = Field(examples=["6f1c2a"])
     """Id of the node process."""
     version: str = Field(examples=["0.1.0"])
@@ -32,6 +35,8 @@ class NodeInfo(Message):
 
 class Timings(Message):
     """Where the time went, in seconds."""
+
+    model_config = example(**examples.TIMINGS)
 
     queue_seconds: float = Field(default=0.0, ge=0, examples=[0.01])
     """From delivery to the node until work began."""
@@ -50,7 +55,9 @@ class Timings(Message):
 class JobResult(Message):
     """The one outcome of a job, whatever service did it."""
 
-    job_id: str = Field(max_length=255, examples=["0f8fad5bd9cb469fa16570867728950e"])
+    model_config = example(job_id=examples.JOB_ID, status="succeeded")
+
+    job_id: str = Field(max_length=255, examples=[examples.JOB_ID])
     """Id of the job, as the caller chose it."""
     status: Status = Field(examples=["succeeded"])
     """How the job ended."""

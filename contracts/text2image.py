@@ -3,19 +3,41 @@
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
-from contracts.message import MAX_SEED, Message, Metadata
+from contracts import examples
+from contracts.aliases import describe_aliases, without_aliases
+from contracts.message import MAX_SEED, Message, Metadata, example
 from contracts.result import JobResult
 
 MAX_PROMPT_CHARS: Final = 4000
 SIZE_GRANULARITY: Final = 8
 MAX_IMAGES: Final = 64
 """Bound of the contract; each node announces a smaller one of its own."""
-EXAMPLE_PROMPT: Final = "An astronaut riding a green horse"
+EXAMPLE_PROMPT: Final = examples.PROMPT
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL characters")
+    return text
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
 
 Prompt = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_PROMPT_CHARS)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_PROMPT_CHARS),
+    AfterValidator(_without_nul),
 ]
 Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]
 Size = Annotated[int, Field(strict=True, ge=SIZE_GRANULARITY, le=16384)]
@@ -58,27 +80,37 @@ class Identity(StrEnum):
     APPROXIMATE = "approximate"
 
 
+def _describe_input(schema: dict[str, Any]) -> None:
+    """Add to the JSON Schema what validators accept beyond the fields' own types."""
+    describe_aliases(schema)
+    fields = schema["properties"]
+    fields["seed"]["anyOf"].insert(1, {"const": -1})
+    one = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1}
+    fields["negative_prompt"]["anyOf"][1:1] = [{"const": ""}, one]
+    schema["examples"] = [{"prompt": EXAMPLE_PROMPT, "seed": 42}, examples.OPEA_REQUEST]
+
+
 class LoRA(Message):
     """A low-rank adaptation by the name that the node announces."""
 
+    model_config = example(name="pixel-art", scale=0.8)
+
     name: Name = Field(examples=["pixel-art"])
     """Announced name; never a path or URL."""
-    scale: float = Field(default=1.0, ge=-10, le=10, examples=[0.8])
+    scale: float = Field(default=1.0, strict=True, ge=-10, le=10, examples=[0.8])
     """Strength; 1 applies it as trained."""
 
 
 class Text2ImageRequest(Message):
     """A request for images; null means the model's own default."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"prompt": EXAMPLE_PROMPT, "seed": 42}]}
-    )
+    model_config = ConfigDict(json_schema_extra=_describe_input)
 
     prompt: Prompt = Field(examples=[EXAMPLE_PROMPT])
     """What the images show; 1..4000 characters after stripping."""
-    negative_prompt: Prompt | None = None
-    """What the images avoid. A list of one, as OPEA allows, is taken as its element."""
-    model: ModelId | None = Field(default=None, examples=["stabilityai/sdxl-turbo"])
+    negative_prompt: Prompt | None = Field(default=None, examples=["blurry, low quality"])
+    """What the images avoid; null or blank: nothing. A list of one is taken as its element."""
+    model: ModelId | None = Field(default=None, examples=[examples.MODEL_ID])
     """Model that the node offers; null is the node's default."""
     width: Size | None = Field(default=None, multiple_of=SIZE_GRANULARITY, examples=[512])
     """Pixels, a multiple of 8; null is the model's native width."""
@@ -90,9 +122,11 @@ class Text2ImageRequest(Message):
     """Strength of classifier-free guidance."""
     num_images_per_prompt: int = Field(default=1, strict=True, ge=1, le=MAX_IMAGES, examples=[1])
     """How many images to make."""
-    seed: Seed | list[Seed] | None = Field(default=None, examples=[42])
+    seed: Seed | Annotated[list[Seed], Field(max_length=MAX_IMAGES)] | None = Field(
+        default=None, examples=[42]
+    )
     """One seed (image i gets seed + i), or one per image; null or -1 is random."""
-    scheduler: Name | None = Field(default=None, examples=["DPMSolverMultistepScheduler"])
+    scheduler: Name | None = Field(default=None, examples=[examples.SCHEDULER])
     """Noise scheduler that the model announces."""
     loras: list[LoRA] = Field(default_factory=list, max_length=8)
     """LoRAs to apply, by announced name."""
@@ -111,7 +145,7 @@ class Text2ImageRequest(Message):
     @model_validator(mode="before")
     @classmethod
     def _aliases(cls, data: Any) -> Any:
-        return _without_aliases(data) if isinstance(data, dict) else data
+        return without_aliases(data) if isinstance(data, dict) else data
 
     @field_validator("negative_prompt", mode="before")
     @classmethod
@@ -125,8 +159,15 @@ class Text2ImageRequest(Message):
 
     @field_validator("seed", mode="before")
     @classmethod
-    def _random_seed(cls, value: Any) -> Any:
-        return None if value == -1 and not isinstance(value, bool | float) else value
+    def _one_seed_or_several(cls, value: Any) -> Any:
+        if value is None or (_is_int(value) and value == -1):
+            return None
+        seeds = value if isinstance(value, list) else [value]
+        if len(seeds) > MAX_IMAGES:
+            raise ValueError(f"lists {len(seeds)} numbers, at most {MAX_IMAGES} are read")
+        if not all(_is_int(seed) and 0 <= seed <= MAX_SEED for seed in seeds):
+            raise ValueError("takes a whole number from 0 to 2^63-1, or one for each image")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -139,53 +180,16 @@ class Text2ImageRequest(Message):
         return self
 
 
-_RENAMED: Final = {
-    "n": "num_images_per_prompt",
-    "steps": "num_inference_steps",
-    "cfg_scale": "guidance_scale",
-}
-
-
-def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
-    """Spell the accepted aliases as their fields; ValueError where both are given."""
-    data = dict(data)
-    data.pop("id", None)  # the job id, read from the body by the node before it validates
-    for alias, field in _RENAMED.items():
-        if alias in data:
-            _move(data, alias, {field: data[alias]})
-    if "size" in data:
-        _move(data, "size", _parse_size(data["size"]))
-    if "lora_weight_name_or_path" in data:
-        name = data["lora_weight_name_or_path"]
-        _move(data, "lora_weight_name_or_path", {"loras": [{"name": name}]} if name else {})
-    return data
-
-
-def _move(data: dict[str, Any], alias: str, fields: dict[str, Any]) -> None:
-    del data[alias]
-    for field, value in fields.items():
-        if data.get(field) is not None:
-            raise ValueError(f"{alias} and {field} say the same thing: give one of them")
-        data[field] = value
-
-
-def _parse_size(size: Any) -> dict[str, int]:
-    if size is None:
-        return {}
-    width, cross, height = str(size).lower().partition("x")
-    if not (cross and width.isascii() and width.isdigit() and height.isdigit()):
-        raise ValueError(f'size is "WIDTHxHEIGHT", for example "512x512", not {str(size)[:40]!r}')
-    return {"width": int(width[:9]), "height": int(height[:9])}
-
-
 class GeneratedImage(Message):
     """One image: its bytes inline or by reference, and how it came about."""
+
+    model_config = example(**examples.IMAGE)
 
     index: int = Field(ge=0, examples=[0])
     """Position in the request, from 0."""
     b64_json: str | None = Field(default=None, examples=["iVBORw0KGgo="])
     """The image file in base64 (inline)."""
-    uri: str | None = None
+    uri: str | None = Field(default=None, examples=["file:///srv/images/4c/4c4b6a3b.png"])
     """Where the image file is (reference)."""
     media_type: str = Field(examples=["image/png"])
     """Media type of the file."""
@@ -197,7 +201,7 @@ class GeneratedImage(Message):
     """Seed of this image's generator."""
     sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$",
-        examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+        examples=[examples.IMAGE["sha256"]],
     )
     """SHA-256 of the image file, lower-case hex."""
     nsfw: bool | None = None
@@ -207,31 +211,63 @@ class GeneratedImage(Message):
 class EffectiveParameters(Message):
     """Every request field with the value that was used."""
 
-    prompt: str
+    model_config = example(**examples.PARAMETERS)
+
+    prompt: str = Field(examples=[EXAMPLE_PROMPT])
+    """What the images show, stripped."""
     negative_prompt: str | None = None
-    model: str | None = None
-    width: int | None = None
-    height: int | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
+    """What the images avoid."""
+    model: str | None = Field(default=None, examples=[examples.MODEL_ID])
+    """Model that made the images."""
+    width: int | None = Field(default=None, examples=[128])
+    """Pixels."""
+    height: int | None = Field(default=None, examples=[128])
+    """Pixels."""
+    num_inference_steps: int | None = Field(default=None, examples=[25])
+    """Denoising iterations."""
+    guidance_scale: float | None = Field(default=None, examples=[7.5])
+    """Strength of classifier-free guidance."""
     num_images_per_prompt: int = 1
-    seed: list[int] = Field(default_factory=list)
+    """How many images were asked for."""
+    seed: list[int] = Field(default_factory=list, examples=[[1234]])
     """One per image."""
-    scheduler: str | None = None
+    scheduler: str | None = Field(default=None, examples=[examples.SCHEDULER])
+    """Noise scheduler."""
     loras: list[LoRA] = Field(default_factory=list)
+    """LoRAs that were applied."""
     output_format: OutputFormat = OutputFormat.PNG
+    """File format of the images."""
     output_quality: int | None = None
+    """Compression quality; null for png."""
     response: ResponseKind = ResponseKind.INLINE
+    """How the image bytes were asked for."""
     previews: int = 0
+    """How many preview images were asked for."""
     strict: bool = False
+    """Whether only bytes equal to the request run alone would do."""
 
 
 class Text2ImageResult(JobResult):
     """The outcome of a text2image job, with the images when it succeeded."""
 
-    model: str | None = Field(default=None, examples=["stabilityai/sdxl-turbo"])
+    model_config = example(
+        job_id=examples.JOB_ID,
+        status="succeeded",
+        model=examples.MODEL_ID,
+        revision="main",
+        images=[examples.IMAGE],
+        parameters=examples.PARAMETERS,
+        identity="exact",
+        warnings=[],
+        metadata={},
+        timings=examples.TIMINGS,
+        node=examples.NODE,
+        error=None,
+    )
+
+    model: str | None = Field(default=None, examples=[examples.MODEL_ID])
     """Model that made the images."""
-    revision: str | None = None
+    revision: str | None = Field(default=None, examples=["main"])
     """Revision of the model."""
     images: list[GeneratedImage] = Field(default_factory=list)
     """The images, in order of `index`."""

@@ -69,7 +69,9 @@ EXCHANGES: Final = (
 
 def model_slug(model_id: str) -> str:
     """Spell a model id as one word of a routing key: `org/My_Model` -> `org-my-model`."""
-    return re.sub(r"[^a-z0-9]+", "-", model_id.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", model_id.lower()).strip("-")
+    # `text2image.high` is the routing key of urgent requests.
+    return "model-high" if slug == "high" else slug
 
 
 def high_queue(service: str) -> str:

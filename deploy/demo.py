@@ -58,7 +58,7 @@ def _random_checkpoint() -> Path:
         "NODE_MODEL=stabilityai/sd-turbo make demo"
     )
     if not (folder / "model_index.json").exists():
-        build = [sys.executable, "-m", "tests.checkpoints", "stable-diffusion", str(folder)]
+        build = [sys.executable, "-m", "tests.checkpoints", "sd", str(folder)]
         subprocess.run(build, check=True)
     return folder
 

@@ -166,7 +166,8 @@ class Node:
 
     def _make_worker(self) -> Worker:
         settings = self._settings
-        self._inbox = self._broker.inbox(self._queues(), settings.slots + settings.look_ahead)
+        prefetch_count = settings.slots + settings.look_ahead
+        self._inbox = self._broker.inbox(self._queues(), prefetch_count, self._prepare_topology)
         self._control: Subscription = self._broker.subscription([Subscribed(CONTROL)])
         store = FsspecArtifactStore(settings.artifact_store) if settings.artifact_store else None
         return Worker(

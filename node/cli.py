@@ -9,14 +9,24 @@ import json
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
+from contracts.discovery import LoadState
 from contracts.events import JobEvent, ProgressEvent
 from contracts.text2image import Text2ImageRequest, Text2ImageResult
 from contracts.topology import definitions, service_topology
@@ -27,7 +37,7 @@ from node.component import ComponentLoader, ComponentRegistry
 from node.discovery.directory import ServiceDirectory
 from node.doctor import Check, Verdict, examine
 from node.documents import render_asyncapi, write_documents
-from node.errors import NodeError, SetupError
+from node.errors import BrokerUnavailable, NodeError, SetupError
 from node.ingress.decoding import explain
 from node.log import configure_logging
 from node.services_table import services_table
@@ -35,6 +45,7 @@ from node.settings import Settings
 from node.tasks import running
 
 CONNECT_SECONDS = 10.0
+NO_BROKER = "no broker answers; start one or set NODE_AMQP_URL"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,11 +67,16 @@ def main() -> None:
     try:
         app()
     except ValidationError as error:
-        errors.print(f"[red]error[/] settings: {explain(error)}", highlight=False)
-        sys.exit(1)
+        _fail(f"settings: {explain(error)}")
+    except BrokerUnavailable as error:
+        _fail(f"{NO_BROKER} ({error})")
     except (NodeError, TimeoutError) as error:
-        errors.print(f"[red]error[/] {error or 'timed out'}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error) or "timed out")
+
+
+def _fail(why: str) -> NoReturn:
+    errors.print(f"[red]error[/] {escape(why)}", highlight=False, soft_wrap=True)
+    sys.exit(1)
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -159,9 +175,9 @@ def submit(
         print(result.model_dump_json(indent=2))
         return
     for warning in result.warnings:
-        errors.print(f"[yellow]warning[/] {warning}", highlight=False)
+        errors.print(f"[yellow]warning[/] {escape(warning)}", highlight=False, soft_wrap=True)
     for path in _write_images(result, out):
-        console.print(str(path), soft_wrap=True, highlight=False)
+        console.print(escape(str(path)), soft_wrap=True, highlight=False)
 
 
 async def _watched(client: Client, job_id: str, timeout_seconds: float) -> Text2ImageResult:
@@ -223,8 +239,11 @@ def cancel(job: Annotated[str, typer.Argument(help="Job id.")]) -> None:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await client.cancel(job)
 
-    _run(work())
-    console.print(f"asked every node to cancel {job}", highlight=False)
+    try:
+        _run(work())
+    except TimeoutError:
+        raise SetupError(NO_BROKER) from None
+    console.print(f"asked every node to cancel {escape(job)}", highlight=False)
 
 
 @app.command()
@@ -242,7 +261,7 @@ def services(
         async with broker.running(), running(directory=directory.run()):
             await asyncio.sleep(wait)
             if not broker.connected():
-                raise SetupError("no broker answers; start one or set NODE_AMQP_URL")
+                raise SetupError(NO_BROKER)
             if not watch:
                 console.print(services_table(directory.services()))
                 return
@@ -266,11 +285,10 @@ def doctor() -> None:
     }
     checks: list[Check] = _run(examine(settings))
     for check in checks:
-        console.print(
-            f"{marks[check.verdict]} {check.name}: {check.finding}", highlight=False, soft_wrap=True
-        )
+        line = f"{marks[check.verdict]} {escape(f'{check.name}: {check.finding}')}"
+        console.print(line, highlight=False, soft_wrap=True)
         if check.remedy:
-            console.print(f"     -> {check.remedy}", highlight=False, soft_wrap=True)
+            console.print(escape(f"     -> {check.remedy}"), highlight=False, soft_wrap=True)
     if any(check.verdict is Verdict.FAIL for check in checks):
         sys.exit(1)
 
@@ -308,7 +326,7 @@ def _with_topology(action: str, models: list[str] | None, service: str) -> None:
     try:
         _run(work())
     except TimeoutError:
-        raise SetupError("no broker answers; start one or set NODE_AMQP_URL") from None
+        raise SetupError(NO_BROKER) from None
 
 
 Models = Annotated[
@@ -342,10 +360,10 @@ def models_list() -> None:
     """List the models in the local cache."""
     from node.inference.hub import cached_models
 
-    settings = _settings()
-    found = cached_models(settings.cache_dir)
+    found = cached_models(_hub(_settings()))
     for model in found:
-        console.print(model, highlight=False, soft_wrap=True)
+        size = f"{model.size_bytes / 1024**3:.1f} GiB"
+        console.print(f"{model.id}  {size}  {', '.join(model.revisions)}", highlight=False)
     if not found:
         console.print("no model is cached; fetch one: text2image-node models fetch ID")
 
@@ -356,13 +374,21 @@ def models_fetch(
 ) -> None:
     """Download a model into the local cache, with progress."""
     from node.inference.hub import fetch_model
+    from node.inference.offers import parse_models
 
-    settings = _settings()
-    with Progress(console=errors) as progress:
-        bar = progress.add_task(f"downloading {model}", total=None)
-        path = fetch_model(
-            settings,
-            model,
-            lambda state: progress.update(bar, total=state.bytes_total, completed=state.bytes_done),
-        )
-    console.print(str(path), highlight=False, soft_wrap=True)
+    (spec,) = parse_models(model, [])
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TransferSpeedColumn(), console=errors) as progress:
+        bar = progress.add_task(f"downloading {spec.name}", total=None)
+
+        def show(state: LoadState) -> None:
+            progress.update(bar, total=state.bytes_total, completed=state.bytes_done)
+
+        path = fetch_model(spec, _hub(_settings()), show)
+    console.print(escape(str(path)), highlight=False, soft_wrap=True)
+
+
+def _hub(settings: Settings) -> Any:
+    from node.inference.hub import Hub
+
+    return Hub(settings.hf_token, settings.cache_dir, settings.offline)

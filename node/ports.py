@@ -104,6 +104,10 @@ OnReady = Callable[[str], Awaitable[None]]
 """Called with the server-given queue name each time a subscription is (re-)established."""
 
 
+Prepare = Callable[[], Awaitable[None]]
+"""Puts in place what consuming needs. Raises TopologyMismatch, BrokerUnavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subscribed:
     """An exchange and a routing key that a subscription listens to."""
@@ -141,8 +145,14 @@ class Broker(Protocol):
     def running(self) -> AbstractAsyncContextManager[None]:
         """Keep the connections up inside the context."""
 
-    def inbox(self, queues: Sequence[str], prefetch_count: int) -> Inbox:
-        """Make an inbox; `prefetch_count` bounds the unanswered deliveries of each queue."""
+    def inbox(
+        self, queues: Sequence[str], prefetch_count: int, prepare: Prepare | None = None
+    ) -> Inbox:
+        """Make an inbox; `prefetch_count` bounds the unanswered deliveries of each queue.
+
+        `prepare` is awaited before consuming resumes after an interruption: the broker that
+        answers then may not have the queues any more.
+        """
 
     def subscription(
         self, subscribed: Sequence[Subscribed] = (), on_ready: OnReady | None = None

@@ -20,6 +20,7 @@ from node.ports import (
     IncomingMessage,
     OnReady,
     OutgoingMessage,
+    Prepare,
     Subscribed,
 )
 
@@ -335,7 +336,9 @@ class InMemoryBroker:
     async def running(self) -> AsyncIterator[None]:
         yield
 
-    def inbox(self, queues: Sequence[str], prefetch_count: int) -> InMemoryInbox:
+    def inbox(
+        self, queues: Sequence[str], prefetch_count: int, prepare: Prepare | None = None
+    ) -> InMemoryInbox:
         inbox = InMemoryInbox(self.server, queues, prefetch_count)
         self.inboxes.append(inbox)
         return inbox

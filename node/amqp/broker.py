@@ -9,7 +9,7 @@ from node.amqp.inbox import AmqpInbox
 from node.amqp.outbox import AmqpOutbox
 from node.amqp.subscription import AmqpSubscription
 from node.amqp.topology import apply_topology, check_topology
-from node.ports import OnReady, Subscribed
+from node.ports import OnReady, Prepare, Subscribed
 from node.tasks import running
 
 
@@ -41,9 +41,11 @@ class AmqpBroker:
         ):
             yield
 
-    def inbox(self, queues: Sequence[str], prefetch_count: int) -> AmqpInbox:
+    def inbox(
+        self, queues: Sequence[str], prefetch_count: int, prepare: Prepare | None = None
+    ) -> AmqpInbox:
         """Make an inbox over queues."""
-        return AmqpInbox(self._consume, queues, prefetch_count)
+        return AmqpInbox(self._consume, queues, prefetch_count, prepare)
 
     def subscription(
         self, subscribed: Sequence[Subscribed] = (), on_ready: OnReady | None = None

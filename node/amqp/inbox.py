@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel as AbstractUnderlayChannel
 from node.amqp.connection import SupervisedConnection
 from node.amqp.translation import from_aio_pika, translated
 from node.errors import BrokerUnavailable, TopologyMismatch
-from node.ports import Delivery
+from node.ports import Delivery, Prepare
 
 RETRY_SECONDS = 2.0
 
@@ -27,9 +27,14 @@ class AmqpInbox:
     """
 
     def __init__(
-        self, connection: SupervisedConnection, queues: Sequence[str], prefetch_count: int
+        self,
+        connection: SupervisedConnection,
+        queues: Sequence[str],
+        prefetch_count: int,
+        prepare: Prepare | None = None,
     ) -> None:
         self._connection = connection
+        self._prepare = prepare
         self._queues = queues
         self._prefetch_count = prefetch_count
         self._handed_over: asyncio.Queue[Delivery | None] = asyncio.Queue()
@@ -42,6 +47,8 @@ class AmqpInbox:
         """Consume until cancelled; whenever the channel is lost, on a new one."""
         while True:
             try:
+                if self._generation > 0 and self._prepare is not None:
+                    await self._prepare()
                 await self._consume_until_lost()
             except BrokerUnavailable as error:
                 log.warning("inbox.interrupted", queues=self._queues, reason=str(error))

@@ -46,7 +46,7 @@ class ServiceTable:
             known = self.entries.get(key)
             if known is None or known.order <= order:
                 self.entries.pop(key, None)
-                self.gone[key] = order
+                self.gone[key] = max(order, self.gone.get(key, order))
             return
         known = self.entries.get(key)
         if self.gone.get(key, (-1, -1)) >= order or (known is not None and known.order > order):

@@ -26,6 +26,12 @@ from node.ports import IncomingMessage
 
 MAX_DETAIL_CHARS: Final = 600
 MAX_ATTEMPT: Final = 1000
+MAX_ERRORS: Final = 20
+MAX_SHOWN_CHARS: Final = 60
+MAX_TIME: Final = 253_402_300_799.0
+"""The last second of the year 9999: a deadline beyond it cannot be written down."""
+PRIVATE_FIELDS: Final = ("prompt", "negative_prompt")
+"""Details are logged; what callers write is not."""
 
 _JOB_ID: Final[TypeAdapter[str]] = TypeAdapter(JobId)
 
@@ -103,8 +109,8 @@ def read_deadline(message: IncomingMessage, received_time: float) -> float | Non
         try:
             deadlines.append(parse_expirytime(stated))
         except (ValueError, OverflowError, OSError) as error:
-            raise InvalidRequest(f"header {HEADER_EXPIRYTIME}: {error}") from error
-    return min(deadlines, default=None)
+            raise InvalidRequest(f"header {HEADER_EXPIRYTIME}: {str(error)[:200]}") from error
+    return min(max(min(deadlines), 0.0), MAX_TIME) if deadlines else None
 
 
 def _read_object(message: IncomingMessage, max_request_bytes: int) -> dict[str, Any]:
@@ -158,14 +164,15 @@ def _is_passed_through(name: str) -> bool:
 
 def _attempt(value: Any) -> int:
     # A header from outside: anything but a sensible count is a first attempt.
-    return value if isinstance(value, int) and 1 <= value <= MAX_ATTEMPT else 1
+    return value if type(value) is int and 1 <= value <= MAX_ATTEMPT else 1
 
 
 def explain(error: ValidationError) -> str:
     """Say what is wrong with a request in one line, field by field."""
     found = [
-        f"{'.'.join(str(part) for part in item['loc']) or 'request'}: {_reason(item)}"
-        for item in error.errors(include_url=False)
+        f"{'.'.join(str(part)[:MAX_SHOWN_CHARS] for part in item['loc']) or 'request'}: "
+        f"{_reason(item)}"
+        for item in error.errors(include_url=False)[:MAX_ERRORS]
     ]
     text = "; ".join(dict.fromkeys(found))
     return text if len(text) <= MAX_DETAIL_CHARS else text[: MAX_DETAIL_CHARS - 1] + "…"
@@ -173,12 +180,30 @@ def explain(error: ValidationError) -> str:
 
 def _reason(item: Any) -> str:
     if item["type"] == "extra_forbidden":
-        return "no such field; no parameter is silently ignored"
-    given = repr(item["input"])
-    shown = "" if item["type"] == "missing" else f" (got {given[:60]})"
-    return str(item["msg"]).removeprefix("Value error, ") + shown
+        return "no such field, and none is silently ignored"
+    reason = str(item["msg"]).removeprefix("Value error, ")
+    location = item["loc"]
+    if item["type"] == "missing" or not location or location[0] in PRIVATE_FIELDS:
+        return reason
+    return f"{reason} (got {_shown(item['input'])})"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return repr(value[:MAX_SHOWN_CHARS])
+    if isinstance(value, bool | float | None):
+        return repr(value)
+    if isinstance(value, int):
+        return repr(value) if abs(value) < 2**64 else "a number beyond 64 bits"
+    return f"an {_json_kind(value)}"
 
 
 def _json_kind(document: Any) -> str:
-    kinds: dict[type, str] = {list: "array", str: "string", bool: "boolean", type(None): "null"}
+    kinds: dict[type, str] = {
+        list: "array",
+        dict: "object",
+        str: "string",
+        bool: "boolean",
+        type(None): "null",
+    }
     return kinds.get(type(document), "number")

@@ -1,11 +1,13 @@
 """Requests that the broker dead-lettered by itself, for which a result is still owed."""
 
-from typing import Any
+from typing import Any, Final
 
 from contracts.result import JobResult, Status
 from node.errors import AttemptsExhausted, InternalError, JobError, Overloaded
 from node.job import Envelope, Outcome
 from node.ports import IncomingMessage
+
+MAX_REASON_CHARS: Final = 40
 
 
 def given_up(
@@ -22,7 +24,7 @@ def death_reason(message: IncomingMessage) -> str:
     """Read why the broker dead-lettered a message last; `unknown` where it does not say."""
     deaths: Any = message.properties.headers.get("x-death")
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
-        return str(deaths[0].get("reason", "unknown"))
+        return str(deaths[0].get("reason", "unknown"))[:MAX_REASON_CHARS]
     return "unknown"
 
 

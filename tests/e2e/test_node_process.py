@@ -26,7 +26,7 @@ SLOW_STEPS = 400
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    build = [sys.executable, "-m", "tests.checkpoints", "stable-diffusion", str(folder)]
+    build = [sys.executable, "-m", "tests.checkpoints", "sd", str(folder)]
     subprocess.run(build, check=True)
     return folder
 
@@ -217,7 +217,7 @@ def test_the_command_line_submits_watches_and_cancels(
     with Image.open(tmp_path / "cat.png") as image:
         assert image.format == "PNG"
     slow = subprocess.Popen(
-        [sys.executable, "-m", "node", "submit", "a dog", "--steps", "1000", "--job-id", "slow"],
+        [sys.executable, "-m", "node", "submit", "a dog", "--steps", "900", "--job-id", "slow"],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

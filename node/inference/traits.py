@@ -1,0 +1,50 @@
+"""What a model can do with a request, as data: read from its folder, or from its pipeline."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Guidance(StrEnum):
+    """What `guidance_scale` does.
+
+    `classifier_free`: two predictions are mixed, and a negative prompt takes part in one.
+    `distilled`: the scale is an input of the model, which knows no negative prompt.
+    `none`: nothing.
+    """
+
+    CLASSIFIER_FREE = "classifier_free"
+    DISTILLED = "distilled"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What the publisher of a checkpoint wants when a request is silent; None: the pipeline's."""
+
+    width: int | None = None
+    height: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTraits:
+    """What a loaded model does with each field of a request.
+
+    `arguments` are the names that the pipeline's call takes. `negative_prompt` says whether one
+    can have an effect at all.
+    """
+
+    family: str
+    arguments: frozenset[str]
+    native_width: int
+    native_height: int
+    granularity: int
+    num_inference_steps: int
+    guidance_scale: float | None
+    guidance: Guidance
+    negative_prompt: bool
+    scheduler: str
+    schedulers: tuple[str, ...]
+    previews: bool
+    loras: bool
