@@ -181,11 +181,17 @@ class Client:
                 return
 
     async def cancel(self, job_id: str) -> None:
-        """Ask every node to stop the job; its result will be `cancelled` unless it was done."""
+        """Ask every node to stop the job; its result will be `cancelled` unless it was done.
+
+        Raises Unroutable when no node is there, BrokerUnavailable.
+        """
         body = CancelRequest(job_id=job_id).to_json()
         properties = Properties(content_type=JSON_CONTENT_TYPE, type="cancel")
         message = OutgoingMessage(CONTROL, "", body, properties, persistent=False)
-        await self._broker.outbox.publish(message)
+        try:
+            await self._broker.outbox.publish(message)
+        except Unroutable as error:
+            raise Unroutable("no node is there to hear the cancel; try again later") from error
 
     def _request(
         self,

@@ -1,12 +1,12 @@
 """A request inside the node, from delivery to outcome."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from contracts.failure import FailureCode, Problem
 from contracts.message import Message
-from contracts.result import JobResult, Status
+from contracts.result import JobResult, NodeInfo, Status
 from node.errors import Disposition, JobError
 
 _STOPPED = {
@@ -83,3 +83,15 @@ class Outcome:
             attempt=envelope.attempt,
         )
         return cls(result_model(job_id=envelope.job_id, status=status, error=problem))
+
+    def of(self, job: Job, node: NodeInfo, started_at: float, ended_at: float) -> Self:
+        """Fill in the node, the caller's metadata, and the times (monotonic seconds)."""
+        timings = self.result.timings.model_copy(
+            update={
+                "queue_seconds": round(started_at - job.received_at, 6),
+                "total_seconds": round(ended_at - job.received_at, 6),
+            }
+        )
+        metadata = getattr(job.request, "metadata", {})
+        update = {"node": node, "timings": timings, "metadata": metadata}
+        return replace(self, result=self.result.model_copy(update=update))

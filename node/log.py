@@ -36,6 +36,7 @@ def configure_logging(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # aiormq tells every lost connection in a traceback; our own line says it once.
+    # aiormq tells every failed dial and lost connection at length; our own line says it once.
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
     for name in ("aiormq", "aio_pika", "httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(name).setLevel(max(logging.ERROR, root.level))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from node.discovery.directory import ServiceEntry
@@ -14,7 +15,8 @@ def services_table(entries: Sequence[ServiceEntry]) -> Table:
     for column in (*columns, "health"):
         table.add_column(column)
     for entry in entries:
-        table.add_row(*_cells(entry))
+        # What others announce is text, never markup.
+        table.add_row(*map(escape, _cells(entry)))
     return table
 
 

@@ -1,5 +1,6 @@
 """Settings of a node, read once from the environment (`NODE_…`) and passed on."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,6 +102,8 @@ class Settings(BaseSettings):
     @field_validator("amqp_url", "models", "loras", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            return json.loads(value)
         if isinstance(value, str):
             return [item.strip() for item in value.split(",") if item.strip()]
         return value

@@ -11,7 +11,7 @@ after the broker confirmed the message that answers it (`egress.settlement`), ne
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -22,10 +22,8 @@ from node import __version__
 from node.component import Component
 from node.egress.artifacts import fit
 from node.egress.events import JobEvents
-from node.egress.messages import retry_delay
 from node.egress.settlement import Settlement
 from node.errors import (
-    AttemptsExhausted,
     Conflict,
     Disposition,
     InternalError,
@@ -37,11 +35,20 @@ from node.ingress.given_up import given_up
 from node.invocation import RunningJob
 from node.job import Envelope, Job, Outcome
 from node.ports import ArtifactStore, Clock, Delivery, Inbox, Outbox
+from node.scheduling.attempts import without_further_attempt
 from node.scheduling.ledger import Asker, Claim, Ledger
 from node.settings import Settings
 from node.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Live:
+    """What belongs to a job from its admission to its end."""
+
+    events: JobEvents
+    expiry: asyncio.TimerHandle | None = None
 
 
 class Worker:
@@ -70,7 +77,7 @@ class Worker:
         self._store = store
         self._ledger = Ledger(settings.recent_results, settings.recent_results_bytes)
         self._running: dict[str, RunningJob] = {}
-        self._events: dict[str, JobEvents] = {}
+        self._live: dict[str, _Live] = {}
         self._changed = asyncio.Event()
         self._draining = False
         self._tasks = asyncio.TaskGroup()
@@ -117,15 +124,15 @@ class Worker:
         self._spawn(self._settlement.answer(delivery, envelope, outcome))
 
     def _admit(self, job: Job, delivery: Delivery) -> None:
-        self._events[job.id] = self._events_of(job.envelope)
+        live = self._live[job.id] = _Live(self._events_of(job.envelope))
         refused = self._refusal(job, delivery)
         if refused is not None:
             self._finish(job, refused)
             return
-        self._events[job.id].accepted()
+        live.events.accepted()
         if job.deadline is not None:
             delay = max(job.deadline - self._clock.time(), 0.0)
-            asyncio.get_running_loop().call_later(delay, self._expire, job)
+            live.expiry = asyncio.get_running_loop().call_later(delay, self._expire, job)
         self._changed.set()
 
     def _refusal(self, job: Job, delivery: Delivery) -> Outcome | None:
@@ -151,7 +158,8 @@ class Worker:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            running = self._running[job.id] = RunningJob(job, self._events[job.id], self._clock)
+            events = self._live[job.id].events
+            running = self._running[job.id] = RunningJob(job, events, self._clock)
             outcome = await self._outcome(job, running)
             del self._running[job.id]
             if running.handed_back and outcome.status is Status.CANCELLED:
@@ -162,7 +170,7 @@ class Worker:
     async def _outcome(self, job: Job, running: RunningJob) -> Outcome:
         """Run a job in the component; whatever happens there is an outcome."""
         started_at = self._clock.monotonic()
-        self._events[job.id].started()
+        self._live[job.id].events.started()
         log.info("job.started", job_id=job.id, attempt=job.envelope.attempt)
         result_model = self._component.result_model
         try:
@@ -187,21 +195,14 @@ class Worker:
         node = NodeInfo(
             instance_id=self._instance_id,
             version=__version__,
-            device=device.device if device else None,
-            dtype=device.dtype if device else None,
+            device=device and device.device,
+            dtype=device and device.dtype,
         )
-        timings = outcome.result.timings.model_copy(
-            update={
-                "queue_seconds": round(started_at - job.received_at, 6),
-                "total_seconds": round(self._clock.monotonic() - job.received_at, 6),
-            }
-        )
-        metadata = getattr(job.request, "metadata", {})
-        update = {"node": node, "timings": timings, "metadata": metadata}
-        return replace(outcome, result=outcome.result.model_copy(update=update))
+        return outcome.of(job, node, started_at, self._clock.monotonic())
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        outcome = self._without_further_attempt(job, outcome)
+        outcome = without_further_attempt(job, outcome, self._clock.time())
+        events = self._end(job.id)
         if outcome.disposition in (Disposition.RETRY, Disposition.FORWARD):
             for asker in self._ledger.drop(job.id):
                 self._spawn(self._send_on(asker, outcome))
@@ -209,22 +210,9 @@ class Worker:
         size_bytes = len(outcome.result.to_json())
         askers = self._ledger.finish(job.id, outcome, size_bytes)
         self._settled(job.envelope, outcome)
-        self._events.pop(job.id).ended(outcome)
+        events.ended(outcome)
         for asker in askers:
             self._spawn(self._settlement.answer(asker.delivery, asker.job.envelope, outcome))
-
-    def _without_further_attempt(self, job: Job, outcome: Outcome) -> Outcome:
-        """Turn a failure that may pass into a final one when its attempts or time are used up."""
-        if outcome.disposition is not Disposition.RETRY or outcome.error is None:
-            return outcome
-        attempt = job.envelope.attempt
-        if retry_delay(attempt, job.deadline, self._clock.time()) is not None:
-            return outcome
-        detail = f"attempt {attempt} failed as those before; the last error: {outcome.error.detail}"
-        error = AttemptsExhausted(detail) if attempt > 1 else None
-        problem = error.problem(job.id, attempt) if error else outcome.error
-        result = outcome.result.model_copy(update={"error": problem})
-        return Outcome(result, Disposition.DEAD_LETTER)
 
     async def _send_on(self, asker: Asker, outcome: Outcome) -> None:
         if await self._settlement.send_on(asker.delivery, asker.job, outcome):
@@ -271,7 +259,7 @@ class Worker:
             running.hand_back()
 
     def _give_back(self, job: Job) -> None:
-        self._events.pop(job.id, None)
+        self._end(job.id)
         log.info("request.given_back", job_id=job.id)
         for asker in self._ledger.drop(job.id):
             self._spawn(self._inbox.requeue(asker.delivery))
@@ -290,6 +278,12 @@ class Worker:
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._tasks.create_task(coroutine)
+
+    def _end(self, job_id: str) -> JobEvents:
+        live = self._live.pop(job_id)
+        if live.expiry is not None:
+            live.expiry.cancel()
+        return live.events
 
     def _events_of(self, envelope: Envelope) -> JobEvents:
         return JobEvents(self._component.name, envelope, self._outbox, self._clock)

@@ -1,5 +1,6 @@
 """Provide the RabbitMQ broker that integration tests run against."""
 
+import gc
 import os
 import sys
 import warnings
@@ -27,30 +28,36 @@ def _container_url(stack: ExitStack) -> str | None:
     """Start a container if Docker can; what keeps it from that is a warning, not a failure."""
     if not docker_answers():
         return None
-    try:
-        return stack.enter_context(_container())
-    except Exception as error:
-        print(f"warning: no RabbitMQ container ({error}); using a private server", file=sys.stderr)
-        return None
+    with _quietly():
+        try:
+            return stack.enter_context(_container())
+        except Exception as error:
+            reason = str(error)
+    print(f"warning: no RabbitMQ container ({reason}); using a private server", file=sys.stderr)
+    return None
 
 
 @contextmanager
 def _container() -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the library, about itself
-        from testcontainers.community.rabbitmq import RabbitMqContainer
+    from testcontainers.community.rabbitmq import RabbitMqContainer
 
-        container = RabbitMqContainer(IMAGE)
-        try:
-            container.start()
-            host, port = container.get_container_host_ip(), container.get_exposed_port(5672)
-        except BaseException:
-            container.stop()
-            raise
+    container = RabbitMqContainer(IMAGE)
     try:
+        container.start()
+        host, port = container.get_container_host_ip(), container.get_exposed_port(5672)
         yield f"amqp://guest:guest@{host}:{port}/"
     finally:
-        container.stop()
+        with _quietly():
+            container.stop()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Ignore the library's warnings, those about sockets that it leaves to the collector too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+        gc.collect()
 
 
 def _private_url(stack: ExitStack) -> str:

@@ -15,6 +15,9 @@ from node.ports import Broker, Clock, OutgoingMessage, Properties, Subscribed
 
 log = structlog.get_logger(__name__)
 
+MAX_GONE: Final = 1000
+"""Farewells remembered, so that an announcement that comes late does not bring anyone back."""
+
 _News: Final[TypeAdapter[Announcement | PingReply | Goodbye]] = TypeAdapter(
     Announcement | PingReply | Goodbye
 )
@@ -47,6 +50,8 @@ class ServiceTable:
             if known is None or known.order <= order:
                 self.entries.pop(key, None)
                 self.gone[key] = max(order, self.gone.get(key, order))
+                if len(self.gone) > MAX_GONE:
+                    del self.gone[next(iter(self.gone))]
             return
         known = self.entries.get(key)
         if self.gone.get(key, (-1, -1)) >= order or (known is not None and known.order > order):

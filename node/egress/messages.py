@@ -79,14 +79,6 @@ def event_message(service: str, event: Message, kind: str, envelope: Envelope) -
     )
 
 
-def retry_delay(attempt: int, deadline: float | None, time: float) -> int | None:
-    """Seconds to wait before the next attempt; None when there must not be one."""
-    if attempt > len(RETRY_DELAYS_SECONDS):
-        return None
-    delay = RETRY_DELAYS_SECONDS[attempt - 1]
-    return None if deadline is not None and time + delay >= deadline else delay
-
-
 def retry_message(
     service: str, original: IncomingMessage, job_id: str, attempt: int, deadline: float | None
 ) -> OutgoingMessage:

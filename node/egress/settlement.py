@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, assert_never
 
 import structlog
@@ -20,6 +21,10 @@ from node.ports import Clock, Delivery, Inbox, Outbox, OutgoingMessage
 
 BACKOFF_FIRST_SECONDS: Final = 0.2
 BACKOFF_MAX_SECONDS: Final = 5.0
+
+NOWHERE_TO_GO: Final = (Unroutable, TopologyMismatch)
+
+Publish = Callable[[], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +49,12 @@ class Settlement:
         """
         now = self._clock.time()
         result = result_message(self._service, outcome, envelope, now)
-        sent = await self._persistently(delivery, lambda: self._publish_result(result, envelope))
+        sent = await self._persistently(delivery, partial(self._publish_result, result, envelope))
         if sent and self._needs_dead_letter(delivery, outcome):
             dead = dead_letter_message(
                 self._service, delivery.message, envelope.job_id, outcome, now
             )
-            sent = await self._persistently(delivery, lambda: self._outbox.publish(dead))
+            sent = await self._persistently(delivery, partial(self._outbox.publish, dead))
         return sent and await self._inbox.ack(delivery)
 
     async def send_on(self, delivery: Delivery, job: Job, outcome: Outcome) -> bool:
@@ -61,9 +66,10 @@ class Settlement:
         if message is None:
             return False
         try:
-            if await self._persistently(delivery, lambda: self._outbox.publish(message)):
+            publish = partial(self._outbox.publish, message)
+            if await self._persistently(delivery, publish, NOWHERE_TO_GO):
                 await self._inbox.ack(delivery)
-        except (Unroutable, TopologyMismatch) as error:
+        except NOWHERE_TO_GO as error:
             log.info("request.not_sent_on", job_id=job.id, to=message.routing_key, why=str(error))
             return False
         log.info("request.sent_on", job_id=job.id, to=message.routing_key)
@@ -95,7 +101,7 @@ class Settlement:
     async def _publish_result(self, result: OutgoingMessage, envelope: Envelope) -> None:
         try:
             await self._outbox.publish(result)
-        except (Unroutable, TopologyMismatch) as error:
+        except NOWHERE_TO_GO as error:
             if result.exchange == RESULTS:
                 raise
             # The caller's queue is gone, or we may not write to it: keep the result for it.
@@ -103,14 +109,14 @@ class Settlement:
             await self._outbox.publish(kept_result(self._service, result, envelope))
 
     async def _persistently(
-        self, delivery: Delivery, publish: Callable[[], Awaitable[None]]
+        self, delivery: Delivery, publish: Publish, final: tuple[type[MessagingError], ...] = ()
     ) -> bool:
-        """Publish until confirmed; False once the delivery is stale."""
+        """Publish until confirmed; False once the delivery is stale. Raises `final` errors only."""
         backoff = BACKOFF_FIRST_SECONDS
         while self._inbox.is_live(delivery):
             try:
                 await publish()
-            except (Unroutable, TopologyMismatch):
+            except final:
                 raise
             except MessagingError as error:
                 log.warning("publish.repeated", why=str(error), next_try_seconds=backoff)
