@@ -59,7 +59,9 @@ def _random_checkpoint() -> Path:
     )
     if not (folder / "model_index.json").exists():
         build = [sys.executable, "-m", "tests.checkpoints", "sd", str(folder)]
-        subprocess.run(build, check=True)
+        built = subprocess.run(build, capture_output=True, text=True, check=False)
+        if built.returncode != 0:
+            raise SystemExit(f"the checkpoint could not be built:\n{built.stderr}")
     return folder
 
 

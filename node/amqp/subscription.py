@@ -11,7 +11,7 @@ from node.amqp.translation import from_aio_pika, translated
 from node.errors import BrokerUnavailable, MessagingError
 from node.ports import IncomingMessage, OnReady, Subscribed
 
-RETRY_SECONDS = 2.0
+RETRY_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,10 @@ class AmqpSubscription:
             except BrokerUnavailable as error:
                 log.info("subscription.interrupted", reason=str(error))
             except MessagingError as error:
-                log.error("subscription.refused", reason=str(error))
+                # On a new broker a listener may come before the node that declares the exchange.
+                log.warning(
+                    "subscription.refused", reason=str(error), next_try_seconds=RETRY_SECONDS
+                )
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen_until_lost(self) -> None:
