@@ -3,7 +3,7 @@
 Pure: no torch, no clock. Random seeds are passed in as a function.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -83,7 +83,7 @@ def plan(
     traits: ModelTraits,
     limits: ModelLimits,
     loras: Collection[str],
-    random_seed: Callable[[], int],
+    random_seed: int,
 ) -> Plan:
     """Decide what to run. Raises InvalidRequest."""
     check_limits(request, limits, loras)
@@ -179,10 +179,10 @@ def _negative_prompt_counts(parameters: EffectiveParameters, traits: ModelTraits
     )
 
 
-def _seeds(request: Text2ImageRequest, random_seed: Callable[[], int]) -> list[int]:
+def _seeds(request: Text2ImageRequest, random_seed: int) -> list[int]:
     if isinstance(request.seed, list):
         return list(request.seed)
-    first = random_seed() if request.seed is None else request.seed
+    first = random_seed if request.seed is None else request.seed
     return [(first + index) % (MAX_SEED + 1) for index in range(request.num_images_per_prompt)]
 
 

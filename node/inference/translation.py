@@ -15,13 +15,16 @@ _OUT_OF_MEMORY: Final = (
     "out_of_memory",
 )
 
+# What Diffusers raises for arguments that it cannot take; another attempt would raise it again.
+REFUSALS: Final = (ValueError, TypeError, LookupError, AssertionError, NotImplementedError)
+
 
 def translated(error: Exception, what: str, device: str) -> JobError:
     """Say as a JobError what went wrong with `what` (for example, "512x512, 1 image")."""
     reason = " ".join(str(error).split())[:300]
     if _is_out_of_memory(error):
         return OutOfMemory(f"no memory left on {device} for {what}; ask for fewer pixels")
-    if isinstance(error, ValueError | TypeError):
+    if isinstance(error, REFUSALS):
         return GenerationFailed(f"the pipeline refused the request: {reason}")
     return InternalError(f"the pipeline failed: {type(error).__name__}: {reason}")
 

@@ -468,8 +468,8 @@ async def test_what_consuming_needs_is_prepared_again_after_an_interruption(
 
     async def prepare() -> None:
         nonlocal prepared
-        prepared += 1
         await admin.queue()
+        prepared += 1
 
     deliveries = Deliveries(broker.inbox([queue], 10, prepare))
     async with running(inbox=deliveries.inbox.run(), read=deliveries.read()):
