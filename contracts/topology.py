@@ -130,7 +130,10 @@ def service_topology(service: str, model_ids: Iterable[str] = ()) -> Topology:
     )
     keep = (
         Queue(dead_queue(service), _bounded(DEAD_TTL_MS)),
-        Queue(unanswered_queue(service), _bounded(DEAD_TTL_MS)),
+        Queue(
+            unanswered_queue(service),
+            _bounded(DEAD_TTL_MS) | {"x-delivery-limit": DELIVERY_LIMIT},
+        ),
         Queue(results_queue(service), _bounded(RESULT_TTL_MS)),
     )
     return Topology(EXCHANGES, requests + retries + keep, _bindings(service, models))

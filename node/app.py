@@ -116,12 +116,16 @@ class Node:
             self._set_state(NodeState.READY)
             log.info("node.ready", instance_id=self.instance_id, queues=self._queues())
             stopped = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait({worker, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            if not worker.done():
-                await self._drain()
-            await worker
-            await self._broker.outbox.flush(FLUSH_SECONDS)
+            try:
+                await asyncio.wait({worker, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not worker.done():
+                    await self._drain()
+                await worker
+                await self._broker.outbox.flush(FLUSH_SECONDS)
+            finally:
+                for task in (worker, stopped):
+                    task.cancel()
+                await asyncio.gather(worker, stopped, return_exceptions=True)
         log.info("node.stopped", instance_id=self.instance_id)
 
     async def _drain(self) -> None:

@@ -58,7 +58,8 @@ models_app = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 app.add_typer(topology_app, name="topology")
 app.add_typer(models_app, name="models")
 
-console = Console()
+# Rich takes a pipe for 80 columns wide, and would fold what programs want to read.
+console = Console(width=None if sys.stdout.isatty() else 200)
 errors = Console(stderr=True)
 
 

@@ -6,9 +6,12 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from contracts.topology import Topology
+
+UNREADABLE_HEADERS: Final = "x-unreadable"
+"""The only header of a message whose headers could not be read; its value says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from node.discovery.directory import ServiceEntry
 def services_table(entries: Sequence[ServiceEntry]) -> Table:
     """Draw live services; an empty table says so."""
     table = Table(title=None if entries else "no service is announced on this broker")
-    columns = ("service", "instance", "state", "model", "device", "busy", "waiting", "p50 s/image")
-    for column in (*columns, "health"):
+    for column in ("service", "instance", "state"):
+        table.add_column(column, no_wrap=True)
+    for column in ("model", "device", "busy", "waiting", "p50 s/image", "health"):
         table.add_column(column)
     for entry in entries:
         # What others announce is text, never markup.

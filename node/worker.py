@@ -17,7 +17,6 @@ from typing import Any
 import structlog
 
 from contracts.result import NodeInfo, Status
-from contracts.topology import unanswered_queue
 from node import __version__
 from node.component import Component
 from node.egress.artifacts import fit
@@ -30,8 +29,8 @@ from node.errors import (
     JobError,
     JobStopped,
 )
+from node.ingress.admission import refusal
 from node.ingress.decoding import Arrival, Undecodable, decode
-from node.ingress.given_up import given_up
 from node.invocation import RunningJob
 from node.job import Envelope, Job, Outcome
 from node.ports import ArtifactStore, Clock, Delivery, Inbox, Outbox
@@ -86,7 +85,7 @@ class Worker:
         """Serve until drained, and everything that was taken is settled or given back."""
         async with self._tasks:
             for _ in range(self._settings.slots):
-                self._spawn(self._work())
+                self._tasks.create_task(self._work())
             async for delivery in self._inbox:
                 self._receive(delivery)
 
@@ -125,7 +124,14 @@ class Worker:
 
     def _admit(self, job: Job, delivery: Delivery) -> None:
         live = self._live[job.id] = _Live(self._events_of(job.envelope))
-        refused = self._refusal(job, delivery)
+        refused = refusal(
+            job,
+            delivery,
+            self._component,
+            cancelled=self._ledger.is_buried(job.id, self._clock.monotonic()),
+            has_store=self._store is not None,
+            time=self._clock.time(),
+        )
         if refused is not None:
             self._finish(job, refused)
             return
@@ -134,21 +140,6 @@ class Worker:
             delay = max(job.deadline - self._clock.time(), 0.0)
             live.expiry = asyncio.get_running_loop().call_later(delay, self._expire, job)
         self._changed.set()
-
-    def _refusal(self, job: Job, delivery: Delivery) -> Outcome | None:
-        """Say how the job ends if it must not run."""
-        result_model = self._component.result_model
-        if delivery.queue == unanswered_queue(self._component.name):
-            return given_up(delivery.message, job.envelope, result_model)
-        if self._ledger.is_buried(job.id, self._clock.monotonic()):
-            return Outcome.stopped(result_model, job.envelope, Status.CANCELLED)
-        if job.deadline is not None and self._clock.time() >= job.deadline:
-            return Outcome.stopped(result_model, job.envelope, Status.EXPIRED)
-        try:
-            self._component.admit(job.request)
-        except JobError as error:
-            return Outcome.failed(result_model, job.envelope, error)
-        return None
 
     async def _work(self) -> None:
         """Run one job after the other, until drained."""
@@ -276,8 +267,19 @@ class Worker:
         """Count the jobs that were taken and have not started."""
         return len(self._ledger.waiting())
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._tasks.create_task(coroutine)
+    def _spawn(self, answering: Coroutine[Any, Any, Any]) -> None:
+        self._tasks.create_task(self._unharmed(answering))
+
+    async def _unharmed(self, answering: Coroutine[Any, Any, Any]) -> None:
+        """Let no answer that goes wrong end the node.
+
+        Its delivery stays unanswered: the broker hands it out again when this connection ends,
+        and gives it up at its delivery limit.
+        """
+        try:
+            await answering
+        except Exception:
+            log.critical("answer.crashed", exc_info=True)
 
     def _end(self, job_id: str) -> JobEvents:
         live = self._live.pop(job_id)

@@ -8,6 +8,7 @@ from node.amqp.connection import SupervisedConnection
 from node.amqp.inbox import AmqpInbox
 from node.amqp.outbox import AmqpOutbox
 from node.amqp.subscription import AmqpSubscription
+from node.amqp.tolerance import tolerate_hostile_properties
 from node.amqp.topology import apply_topology, check_topology
 from node.ports import OnReady, Prepare, Subscribed
 from node.tasks import running
@@ -23,6 +24,7 @@ class AmqpBroker:
         heartbeat_seconds: int = 12,
         publish_timeout_seconds: float = 15.0,
     ) -> None:
+        tolerate_hostile_properties()
         self._consume = SupervisedConnection("consume", urls, heartbeat_seconds)
         self._publish = SupervisedConnection("publish", urls, heartbeat_seconds)
         self._control = SupervisedConnection("control", urls, heartbeat_seconds)

@@ -6,6 +6,7 @@ redeclares server-named queues under a client's name, and waits without bound on
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -19,6 +20,7 @@ from node.amqp.translation import translated
 
 BACKOFF_FIRST_SECONDS: Final = 0.2
 BACKOFF_MAX_SECONDS: Final = 10.0
+PAUSE_SECONDS: Final = 0.5
 DIAL_TIMEOUT_SECONDS: Final = 10.0
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
@@ -46,12 +48,16 @@ class SupervisedConnection:
             self.generation += 1
             self.up.set()
             try:
+                up_at = time.monotonic()
                 reason = await lost
             finally:
                 self.up.clear()
                 self._connection = None
                 await _close(connection)
             log.warning("connection.lost", role=self.role, reason=_first_line(reason))
+            if time.monotonic() - up_at < BACKOFF_MAX_SECONDS:
+                # Lost soon after it was opened: do not hammer a broker that has a problem with us.
+                await asyncio.sleep(random.uniform(0.5, 1.0) * PAUSE_SECONDS)
 
     @asynccontextmanager
     async def channel(self, *, confirms: bool = True) -> AsyncIterator[AbstractChannel]:

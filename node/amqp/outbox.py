@@ -13,6 +13,7 @@ from node.errors import BrokerUnavailable, MessagingError
 from node.ports import OutgoingMessage
 
 MAX_OFFERED: Final = 512
+DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to."
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,9 @@ class AmqpOutbox:
         with translated():
             async with asyncio.timeout(self._timeout_seconds):
                 channel = await self._confirming_channel()
-                await _publish(channel, message, mandatory=True)
+                # The broker hands direct replies over, and then returns them as unroutable.
+                mandatory = not message.routing_key.startswith(DIRECT_REPLY_TO)
+                await _publish(channel, message, mandatory=mandatory)
 
     def offer(self, message: OutgoingMessage) -> None:
         """Publish soon, or never: the oldest offer gives way when too many wait."""
@@ -99,12 +102,19 @@ class AmqpOutbox:
         while True:
             await self._wake.wait()
             while self._offered:
-                await _publish(channel, self._offered.popleft(), mandatory=False)
+                await self._publish_offered(channel, self._offered.popleft())
             self._wake.clear()
             self._idle.set()
             if self._dropped:
                 log.warning("outbox.events_dropped", count=self._dropped)
                 self._dropped = 0
+
+    async def _publish_offered(self, channel: AbstractChannel, message: OutgoingMessage) -> None:
+        try:
+            await _publish(channel, message, mandatory=False)
+        except (TypeError, ValueError, OverflowError) as error:
+            # What cannot be written down as AMQP must not end the node.
+            log.error("outbox.unwritable", routing_key=message.routing_key, reason=str(error))
 
 
 async def _publish(channel: AbstractChannel, message: OutgoingMessage, *, mandatory: bool) -> None:

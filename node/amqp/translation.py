@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any, Final
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, DeliveryMode
@@ -18,6 +19,8 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 
 from node.errors import BrokerUnavailable, PublishRefused, TopologyMismatch, Unroutable
 from node.ports import IncomingMessage, OutgoingMessage, Properties
+
+MAX_HEADER_DEPTH: Final = 8
 
 
 @contextmanager
@@ -77,9 +80,24 @@ def from_aio_pika(message: AbstractIncomingMessage) -> IncomingMessage:
             expiration_seconds=_seconds(message.expiration),
             priority=message.priority or 0,
             timestamp=_unix(message.timestamp),
-            headers=dict(message.headers),
+            headers={name: _plain(value) for name, value in message.headers.items()},
         ),
     )
+
+
+def _plain(value: object, depth: int = 0) -> Any:
+    """Keep what can be written into a message again; everything else goes on as text."""
+    if value is None or isinstance(value, str | bool | int | datetime):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return value.decode("utf-8", "replace")
+    if depth == MAX_HEADER_DEPTH:
+        return "…"
+    if isinstance(value, dict):
+        return {name: _plain(each, depth + 1) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each, depth + 1) for each in value]
+    return str(value)
 
 
 def _seconds(expiration: object) -> float | None:

@@ -165,7 +165,7 @@ class _Steps:
 
 def _preview_steps(plan: Plan) -> frozenset[int]:
     """Spread the previews evenly over the steps of the job."""
-    if not plan.previews:
-        return frozenset()
     total, count = plan.total_steps, plan.previews
+    if count >= total:
+        return frozenset(range(1, total + 1))
     return frozenset(max(1, round(number * total / (count + 1))) for number in range(1, count + 1))

@@ -22,7 +22,7 @@ from contracts.message import (
 )
 from node.errors import InvalidRequest, JobError, UnsupportedContentType
 from node.job import Envelope, Job
-from node.ports import IncomingMessage
+from node.ports import UNREADABLE_HEADERS, IncomingMessage
 
 MAX_DETAIL_CHARS: Final = 600
 MAX_ATTEMPT: Final = 1000
@@ -114,6 +114,8 @@ def read_deadline(message: IncomingMessage, received_time: float) -> float | Non
 
 
 def _read_object(message: IncomingMessage, max_request_bytes: int) -> dict[str, Any]:
+    if (unreadable := message.properties.headers.get(UNREADABLE_HEADERS)) is not None:
+        raise InvalidRequest(f"the message headers cannot be read: {str(unreadable)[:200]}")
     content_type = (message.properties.content_type or JSON_CONTENT_TYPE).split(";")[0].strip()
     if content_type.lower() != JSON_CONTENT_TYPE:
         raise UnsupportedContentType(

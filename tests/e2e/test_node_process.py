@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.processes import NodeProcess, node_process
 
-SLOW_STEPS = 400
+SLOW_STEPS = 300
 """Steps of the tiny model that take a few seconds: time enough to interfere."""
 
 
@@ -61,7 +61,7 @@ class PlainCaller:
             "", "text2image", json.dumps(body), pika.BasicProperties(**properties)
         )
 
-    def result(self, patience_seconds: float = 90) -> dict[str, Any] | None:
+    def result(self, patience_seconds: float = 300) -> dict[str, Any] | None:
         for _, _, body in self._channel.consume(
             self._reply_to, auto_ack=True, inactivity_timeout=patience_seconds
         ):
