@@ -59,6 +59,8 @@ from node.tasks import running
 
 RESUBMIT_SECONDS: Final = 1.0
 KEPT_RESULTS: Final = 256
+LATE_EVENTS_SECONDS: Final = 0.5
+"""How long a watched job waits for its last events after the result came."""
 
 _FAILURES: Final[Mapping[Status, type[JobNotSucceeded]]] = {
     Status.FAILED: JobFailed,
@@ -74,7 +76,15 @@ class _Pending:
     message: OutgoingMessage
     result: "asyncio.Future[JobResult]"
     confirmed: bool = False
-    watchers: list["asyncio.Queue[JobEvent]"] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """The events of one job. It ends when both the result and the terminal event came."""
+
+    events: "asyncio.Queue[JobEvent]" = field(default_factory=asyncio.Queue)
+    result: JobResult | None = None
+    terminal_came: bool = False
 
 
 class Client:
@@ -91,6 +101,8 @@ class Client:
         self._result_model = result_model
         self._pending: dict[str, _Pending] = {}
         self._settled: OrderedDict[str, JobResult] = OrderedDict()
+        self._watches: dict[str, _Watch] = {}
+        self._ended_watches: asyncio.Queue[str] = asyncio.Queue()
         self._replies = broker.subscription(on_ready=self._resubmit)
         self._events = broker.subscription()
 
@@ -110,6 +122,7 @@ class Client:
             events=self._events.run(),
             read_replies=self._read_results(),
             read_events=self._read_events(),
+            unbind=self._unbind_ended(),
         ):
             yield self
 
@@ -126,7 +139,7 @@ class Client:
     ) -> str:
         """Publish a request and return its job id once the broker confirmed it.
 
-        `deadline_seconds` counts from now. With `watch`, no event of the job is missed.
+        `deadline_seconds` counts from now. With `watch`, events are collected from the start.
         Raises ModelNotAvailable, Overloaded, Conflict, TopologyMismatch, BrokerUnavailable.
         """
         job_id = job_id or uuid4().hex
@@ -142,13 +155,13 @@ class Client:
         try:
             async with asyncio.timeout(timeout_seconds):
                 if watch:
-                    await self._watch(job_id, pending)
+                    await self._watch(job_id)
                 await self._publish_until_confirmed(pending, request)
         except TimeoutError:
-            del self._pending[job_id]
+            self._forget(job_id)
             raise BrokerUnavailable(f"no confirm within {timeout_seconds} s") from None
         except BaseException:
-            del self._pending[job_id]
+            self._forget(job_id)
             raise
         return job_id
 
@@ -168,14 +181,18 @@ class Client:
         return result
 
     async def events(self, job_id: str) -> AsyncIterator[JobEvent]:
-        """Iterate over the events of a job submitted here; the terminal one is always the last."""
-        pending = self._pending.get(job_id)
-        if pending is None:
+        """Iterate over the events of a job submitted here; the terminal one is always the last.
+
+        One iterator a job. Raises KeyError for a job that was not submitted here.
+        """
+        watch = self._watches.get(job_id)
+        if watch is None and job_id in self._pending:
+            watch = await self._watch(job_id)
+        if watch is None:
             yield _terminal(self._settled[job_id])
             return
-        queue = pending.watchers[0] if pending.watchers else await self._watch(job_id, pending)
         while True:
-            event = await queue.get()
+            event = await watch.events.get()
             yield event
             if isinstance(event, TerminalEvent):
                 return
@@ -257,12 +274,16 @@ class Client:
                     log.warning("client.resubmit_failed", job_id=job_id, reason=str(error))
                     await asyncio.sleep(RESUBMIT_SECONDS)
 
-    async def _watch(self, job_id: str, pending: _Pending) -> "asyncio.Queue[JobEvent]":
-        queue: asyncio.Queue[JobEvent] = asyncio.Queue()
-        pending.watchers.append(queue)
+    def _forget(self, job_id: str) -> None:
+        self._pending.pop(job_id, None)
+        if self._watches.pop(job_id, None) is not None:
+            self._ended_watches.put_nowait(job_id)
+
+    async def _watch(self, job_id: str) -> _Watch:
+        watch = self._watches[job_id] = _Watch()
         await self._events.queue_name()
         await self._events.bind(self._subscribed(job_id))
-        return queue
+        return watch
 
     def _subscribed(self, job_id: str) -> Subscribed:
         return Subscribed(EVENTS, job_routing_key(self._service, job_id, "#"))
@@ -274,9 +295,9 @@ class Client:
             except ValidationError as error:
                 log.warning("client.result_not_understood", reason=str(error).splitlines()[0])
                 continue
-            await self._take_result(result)
+            self._take_result(result)
 
-    async def _take_result(self, result: JobResult) -> None:
+    def _take_result(self, result: JobResult) -> None:
         pending = self._pending.pop(result.job_id, None)
         if pending is None:
             log.debug("client.second_copy_dropped", job_id=result.job_id)
@@ -286,10 +307,21 @@ class Client:
             self._settled.popitem(last=False)
         if not pending.result.done():
             pending.result.set_result(result)
-        for queue in pending.watchers:
-            queue.put_nowait(_terminal(result))
-        if pending.watchers:
-            await self._events.unbind(self._subscribed(result.job_id))
+        if (watch := self._watches.get(result.job_id)) is not None:
+            watch.result = result
+            # Events come on another queue, and may be late or lost.
+            delay = 0.0 if watch.terminal_came else LATE_EVENTS_SECONDS
+            asyncio.get_running_loop().call_later(delay, self._end_watch, result.job_id)
+
+    def _end_watch(self, job_id: str) -> None:
+        watch = self._watches.pop(job_id, None)
+        if watch is not None and watch.result is not None:
+            watch.events.put_nowait(_terminal(watch.result))
+            self._ended_watches.put_nowait(job_id)
+
+    async def _unbind_ended(self) -> None:
+        while True:
+            await self._events.unbind(self._subscribed(await self._ended_watches.get()))
 
     async def _read_events(self) -> None:
         async for message in self._events:
@@ -301,11 +333,16 @@ class Client:
         except ValidationError as error:
             log.warning("client.event_not_understood", reason=str(error).splitlines()[0])
             return
-        pending = self._pending.get(event.job_id)
-        # The result ends the stream, not the terminal event, which may overtake it or be lost.
-        if pending is not None and not isinstance(event, TerminalEvent):
-            for queue in pending.watchers:
-                queue.put_nowait(event)
+        watch = self._watches.get(event.job_id)
+        if watch is None:
+            return
+        if not isinstance(event, TerminalEvent):
+            watch.events.put_nowait(event)
+            return
+        # For its caller a job is not over before the result is here.
+        watch.terminal_came = True
+        if watch.result is not None:
+            self._end_watch(event.job_id)
 
 
 def _answered_to(message: OutgoingMessage, reply_to: str) -> OutgoingMessage:

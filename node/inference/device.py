@@ -72,7 +72,7 @@ def choose_device(setting: str, dtype_setting: str, probe: Probe) -> DeviceChoic
 
 
 def _unavailable(setting: str, kind: str, number: str, probe: Probe) -> str | None:
-    if kind not in _NAMES or (number and not number.isdigit()):
+    if kind not in _NAMES or (number and not (number.isascii() and number.isdigit())):
         return f"NODE_DEVICE={setting} is not one of auto, cuda, cuda:1, xpu, hpu, mps, cpu"
     count = 1 if kind == "cpu" else probe.count(kind)
     if count == 0:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from huggingface_hub import HfApi, scan_cache_dir, snapshot_download
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import (
     CacheNotFound,
     GatedRepoError,
@@ -39,11 +40,12 @@ LORA_FILES: Final = ("*.safetensors",)
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """How to reach the hub; `cache_dir` None is Hugging Face's own cache."""
+    """How to reach the hub; None is Hugging Face's own: its cache, and HF_ENDPOINT."""
 
     token: str | None = None
     cache_dir: Path | None = None
     offline: bool = False
+    endpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ def _fetch(
             local_files_only=hub.offline,
             tqdm_class=progress.bar_class(),
             max_workers=4,
+            endpoint=hub.endpoint,
         )
     except (HTTPError, OSError, HFValidationError) as error:
         raise SetupError(explain(error, source, revision, hub)) from error
@@ -140,7 +143,7 @@ def _fetch(
 
 def _ignored(source: str, revision: str | None, hub: Hub) -> tuple[str, ...]:
     try:
-        files = HfApi(token=hub.token).list_repo_files(source, revision=revision)
+        files = HfApi(hub.endpoint, hub.token).list_repo_files(source, revision=revision)
     except (HTTPError, OSError):
         # snapshot_download meets the same error, and may still find the model in the cache.
         return VARIANT_FILES
@@ -149,7 +152,7 @@ def _ignored(source: str, revision: str | None, hub: Hub) -> tuple[str, ...]:
 
 def explain(error: Exception, source: str, revision: str | None, hub: Hub) -> str:
     """Say in one line what a person must do about a failed download."""
-    url = f"https://huggingface.co/{source}"
+    url = f"{hub.endpoint or ENDPOINT}/{source}"
     if isinstance(error, GatedRepoError):
         return f"model {source} is gated: accept its licence at {url} and set HF_TOKEN"
     if isinstance(error, RevisionNotFoundError):

@@ -68,7 +68,8 @@ def _parse_model(text: str) -> ModelSpec:
     """Read `[name=]source[@revision]`, where a folder has no revision."""
     name, source = _split_name(text)
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    # An empty path would be the working folder.
+    if source and folder.is_dir():
         named = ModelSpec(name or folder.resolve().name, str(folder))
     elif source.startswith((".", "/", "~")):
         raise SetupError(f"model {source!r}: there is no such folder")
@@ -87,7 +88,7 @@ def _parse_lora(text: str) -> LoraSpec:
     if not name or not _LORA_NAME.fullmatch(name):
         raise SetupError(f"LoRA {text!r} is not of the form name=path-or-hub-id[:weight_name]")
     path = Path(source).expanduser()
-    if path.exists():
+    if source and path.exists():
         return LoraSpec(name, str(path))
     source, _, weight_name = source.partition(":")
     path = Path(source).expanduser()
