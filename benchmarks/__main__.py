@@ -72,7 +72,7 @@ def main() -> int:
 def _random_checkpoint(folder: Path) -> str:
     model = str(folder / "random-model")
     build = [sys.executable, "-m", "tests.checkpoints", "sd", model]
-    subprocess.run(build, check=True)
+    subprocess.run(build, check=True, capture_output=True)
     return model
 
 

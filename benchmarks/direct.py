@@ -27,11 +27,14 @@ class DirectPipeline:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._make, request)
 
     def _load(self, dtype: str | None) -> None:
+        from node.inference.quiet import quiet_libraries
+
+        quiet_libraries()
         import torch
         from diffusers import AutoPipelineForText2Image
 
         self._pipeline = AutoPipelineForText2Image.from_pretrained(
-            self._model, torch_dtype=getattr(torch, dtype or "float32"), local_files_only=True
+            self._model, dtype=getattr(torch, dtype or "float32"), local_files_only=True
         )
         self._pipeline.set_progress_bar_config(disable=True)
 

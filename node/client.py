@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 from uuid import uuid4
 
@@ -21,7 +21,7 @@ import structlog
 from pydantic import ValidationError
 
 from contracts.control import CancelRequest
-from contracts.events import EVENT_ADAPTER, JobEvent, TerminalEvent
+from contracts.events import JobEvent
 from contracts.message import (
     HEADER_EXPIRYTIME,
     HIGH_PRIORITY,
@@ -33,10 +33,8 @@ from contracts.result import JobResult, Status
 from contracts.text2image import TEXT2IMAGE, Text2ImageResult
 from contracts.topology import (
     CONTROL,
-    EVENTS,
     REQUESTS,
     high_queue,
-    job_routing_key,
     model_routing_key,
 )
 from node.amqp.broker import AmqpBroker
@@ -54,13 +52,12 @@ from node.errors import (
     TopologyMismatch,
     Unroutable,
 )
-from node.ports import Broker, IncomingMessage, OutgoingMessage, Properties, Subscribed
+from node.ports import Broker, OutgoingMessage, Properties
 from node.tasks import running
+from node.watches import Watches, terminal_event
 
 RESUBMIT_SECONDS: Final = 1.0
 KEPT_RESULTS: Final = 256
-LATE_EVENTS_SECONDS: Final = 0.5
-"""How long a watched job waits for its last events after the result came."""
 
 _FAILURES: Final[Mapping[Status, type[JobNotSucceeded]]] = {
     Status.FAILED: JobFailed,
@@ -78,15 +75,6 @@ class _Pending:
     confirmed: bool = False
 
 
-@dataclass(slots=True)
-class _Watch:
-    """The events of one job. It ends when both the result and the terminal event came."""
-
-    events: "asyncio.Queue[JobEvent]" = field(default_factory=asyncio.Queue)
-    result: JobResult | None = None
-    terminal_came: bool = False
-
-
 class Client:
     """Speaks to one service over one broker; use it as an async context manager."""
 
@@ -101,10 +89,8 @@ class Client:
         self._result_model = result_model
         self._pending: dict[str, _Pending] = {}
         self._settled: OrderedDict[str, JobResult] = OrderedDict()
-        self._watches: dict[str, _Watch] = {}
-        self._ended_watches: asyncio.Queue[str] = asyncio.Queue()
         self._replies = broker.subscription(on_ready=self._resubmit)
-        self._events = broker.subscription()
+        self._watches = Watches(broker, service)
 
     @classmethod
     @asynccontextmanager
@@ -119,10 +105,8 @@ class Client:
         """Listen for results and events inside the context."""
         async with running(
             replies=self._replies.run(),
-            events=self._events.run(),
             read_replies=self._read_results(),
-            read_events=self._read_events(),
-            unbind=self._unbind_ended(),
+            watches=self._watches.run(),
         ):
             yield self
 
@@ -155,7 +139,7 @@ class Client:
         try:
             async with asyncio.timeout(timeout_seconds):
                 if watch:
-                    await self._watch(job_id)
+                    await self._watches.open(job_id)
                 await self._publish_until_confirmed(pending, request)
         except TimeoutError:
             self._forget(job_id)
@@ -187,15 +171,12 @@ class Client:
         """
         watch = self._watches.get(job_id)
         if watch is None and job_id in self._pending:
-            watch = await self._watch(job_id)
+            watch = await self._watches.open(job_id)
         if watch is None:
-            yield _terminal(self._settled[job_id])
+            yield terminal_event(self._settled[job_id])
             return
-        while True:
-            event = await watch.events.get()
+        async for event in watch:
             yield event
-            if isinstance(event, TerminalEvent):
-                return
 
     async def cancel(self, job_id: str) -> None:
         """Ask every node to stop the job; its result will be `cancelled` unless it was done.
@@ -276,17 +257,7 @@ class Client:
 
     def _forget(self, job_id: str) -> None:
         self._pending.pop(job_id, None)
-        if self._watches.pop(job_id, None) is not None:
-            self._ended_watches.put_nowait(job_id)
-
-    async def _watch(self, job_id: str) -> _Watch:
-        watch = self._watches[job_id] = _Watch()
-        await self._events.queue_name()
-        await self._events.bind(self._subscribed(job_id))
-        return watch
-
-    def _subscribed(self, job_id: str) -> Subscribed:
-        return Subscribed(EVENTS, job_routing_key(self._service, job_id, "#"))
+        self._watches.forget(job_id)
 
     async def _read_results(self) -> None:
         async for message in self._replies:
@@ -307,53 +278,8 @@ class Client:
             self._settled.popitem(last=False)
         if not pending.result.done():
             pending.result.set_result(result)
-        if (watch := self._watches.get(result.job_id)) is not None:
-            watch.result = result
-            # Events come on another queue, and may be late or lost.
-            delay = 0.0 if watch.terminal_came else LATE_EVENTS_SECONDS
-            asyncio.get_running_loop().call_later(delay, self._end_watch, result.job_id)
-
-    def _end_watch(self, job_id: str) -> None:
-        watch = self._watches.pop(job_id, None)
-        if watch is not None and watch.result is not None:
-            watch.events.put_nowait(_terminal(watch.result))
-            self._ended_watches.put_nowait(job_id)
-
-    async def _unbind_ended(self) -> None:
-        while True:
-            await self._events.unbind(self._subscribed(await self._ended_watches.get()))
-
-    async def _read_events(self) -> None:
-        async for message in self._events:
-            self._take_event(message)
-
-    def _take_event(self, message: IncomingMessage) -> None:
-        try:
-            event = EVENT_ADAPTER.validate_json(message.body)
-        except ValidationError as error:
-            log.warning("client.event_not_understood", reason=str(error).splitlines()[0])
-            return
-        watch = self._watches.get(event.job_id)
-        if watch is None:
-            return
-        if not isinstance(event, TerminalEvent):
-            watch.events.put_nowait(event)
-            return
-        # For its caller a job is not over before the result is here.
-        watch.terminal_came = True
-        if watch.result is not None:
-            self._end_watch(event.job_id)
+        self._watches.result_came(result)
 
 
 def _answered_to(message: OutgoingMessage, reply_to: str) -> OutgoingMessage:
     return replace(message, properties=replace(message.properties, reply_to=reply_to))
-
-
-def _terminal(result: JobResult) -> TerminalEvent:
-    return TerminalEvent(
-        job_id=result.job_id,
-        sequence=1,
-        time=format_time(time.time()),
-        event=result.status,
-        error=result.error,
-    )

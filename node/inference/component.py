@@ -100,9 +100,11 @@ class Text2ImageComponent(Component):
         return result.model_copy(update={"timings": timings, "metadata": request.metadata})
 
     def health(self) -> Health:
-        """Healthy once the default model has made an image."""
+        """Healthy once the default model has made an image, until the device breaks."""
         if not self._catalogue.default.warm:
             return Health(healthy=False, detail="the model is not warm yet")
+        if self._engine is not None and self._engine.broken:
+            return Health(healthy=False, detail=self._engine.broken)
         return Health(healthy=True)
 
     def models(self) -> list[ModelInfo]:
@@ -189,6 +191,8 @@ class Text2ImageComponent(Component):
             )
         finally:
             abandoned.set()
+            # A job that failed tells nothing after its end.
+            await finisher.settle()
         images, file_seconds = await finisher.images()
         offer.warm = True
         return Text2ImageResult(

@@ -37,7 +37,11 @@ class Generated(NamedTuple):
 
 
 class Engine:
-    """Loads pipelines and runs jobs on them, one at a time."""
+    """Loads pipelines and runs jobs on them, one at a time.
+
+    `broken` says why no job can succeed any more, until the process is started anew; other
+    threads may read it.
+    """
 
     def __init__(self, device: str, dtype: str, max_steps: int, max_pixels: int) -> None:
         self._choice = choose_device(device, dtype, TorchProbe())
@@ -45,6 +49,7 @@ class Engine:
         self._max_pixels = max_pixels
         self._pipelines: dict[str, Any] = {}
         self._traits: dict[str, ModelTraits] = {}
+        self.broken = ""
         _log_choice(self._choice)
 
     def device_info(self) -> DeviceInfo:
@@ -101,6 +106,9 @@ class Engine:
             raise
         except Exception as error:
             failure = translated(error, what, self._choice.device)
+            if isinstance(error, torch.AcceleratorError):
+                # A GPU's context does not recover from a fault in a kernel.
+                self.broken = f"{self._choice.device} failed; the process must start anew"
             if isinstance(failure, InternalError):
                 log.exception("pipeline.failed", what=what)
             # The frames of the traceback hold the tensors of the job.

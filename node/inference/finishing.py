@@ -33,6 +33,10 @@ class Finisher:
         """Take a `generation.Picture`; it is finished soon."""
         self._futures.append(self._executor.submit(self._finish, picture))
 
+    async def settle(self) -> None:
+        """Wait until no image of the job is reported any more, whatever became of them."""
+        await asyncio.gather(*map(asyncio.wrap_future, self._futures), return_exceptions=True)
+
     async def images(self) -> tuple[list[GeneratedImage], float]:
         """Wait for every delivered picture; also return the seconds of work that they took.
 

@@ -6,8 +6,8 @@ Blocking; runs in a thread that is not the inference thread. Knows no torch.
 import errno
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ LORA_FILES: Final = ("*.safetensors",)
 class Hub:
     """How to reach the hub; None is Hugging Face's own: its cache, and HF_ENDPOINT."""
 
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     cache_dir: Path | None = None
     offline: bool = False
     endpoint: str | None = None
@@ -143,11 +143,11 @@ def _fetch(
 
 def _ignored(source: str, revision: str | None, hub: Hub) -> tuple[str, ...]:
     try:
-        files = HfApi(hub.endpoint, hub.token).list_repo_files(source, revision=revision)
+        info = HfApi(hub.endpoint, hub.token).model_info(source, revision=revision)
     except (HTTPError, OSError):
         # snapshot_download meets the same error, and may still find the model in the cache.
         return VARIANT_FILES
-    return unwanted_variants(files)
+    return unwanted_variants(file.rfilename for file in info.siblings or [])
 
 
 def explain(error: Exception, source: str, revision: str | None, hub: Hub) -> str:
@@ -175,7 +175,10 @@ def explain(error: Exception, source: str, revision: str | None, hub: Hub) -> st
         return f"the model cache may not be written ({error.filename}): set NODE_CACHE_DIR"
     if isinstance(error, HFValidationError):
         return f"{source!r} is not a hub id: one looks like stabilityai/sdxl-turbo"
-    reason = " ".join(str(error).split())[:200]
+    # The transport quotes a header that it cannot send: the token with a line break in it.
+    secret = (hub.token or "").strip()
+    text = str(error).replace(secret, "[HF_TOKEN]") if secret else str(error)
+    reason = " ".join(text.split())[:200]
     return f"the hub cannot be reached for {source}: check the network, or HF_ENDPOINT ({reason})"
 
 
@@ -200,6 +203,12 @@ class _Progress:
                 super().__init__(*args, **{**options, "disable": True})
                 self.counts_bytes = options.get("unit") == "B"
                 progress.add(self)
+
+            def __iter__(self) -> Iterator[Any]:
+                # One that is disabled does not count, and huggingface_hub 1.0 iterates over files.
+                for item in self.iterable:
+                    yield item
+                    self.update(1)
 
             def update(self, n: float | None = 1) -> None:
                 progress.count(self, n or 0)

@@ -92,7 +92,7 @@ def _parse_lora(text: str) -> LoraSpec:
         return LoraSpec(name, str(path))
     source, _, weight_name = source.partition(":")
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source and path.is_dir():
         return LoraSpec(name, str(path), None, weight_name or None)
     source, _, revision = source.partition("@")
     if not _MODEL_NAME.fullmatch(source):

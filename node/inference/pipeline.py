@@ -45,6 +45,9 @@ def load_pipeline(folder: Path, choice: DeviceChoice) -> Any:
         reason = " ".join(str(error).split())[:300]
         raise SetupError(f"{folder} ({facts.family}) cannot be loaded: {reason}") from error
     pipeline.set_progress_bar_config(disable=True)
+    if pipeline.dtype != DTYPES[choice.dtype]:
+        # Older Diffusers know the argument by another name, and ignore this one.
+        pipeline.to(DTYPES[choice.dtype])
     pipeline.to(choice.device)
     _tune(pipeline, choice)
     return pipeline
@@ -92,10 +95,17 @@ def traits_of(pipeline: Any, facts: Facts, max_steps: int, max_pixels: int) -> M
         guidance=guidance,
         negative_prompt="negative_prompt" in defaults and guidance is Guidance.CLASSIFIER_FREE,
         scheduler=type(pipeline.scheduler).__name__,
-        schedulers=compatible_schedulers(pipeline.scheduler),
+        schedulers=_schedulers(pipeline),
         previews="callback_on_step_end" in defaults and _can_preview(pipeline),
         loras=hasattr(pipeline, "load_lora_weights"),
     )
+
+
+def _schedulers(pipeline: Any) -> tuple[str, ...]:
+    if hasattr(pipeline, "decoder_pipe"):
+        # Combined pipelines (Kandinsky, Wuerstchen) run others, which have schedulers of their own.
+        return (type(pipeline.scheduler).__name__,)
+    return compatible_schedulers(pipeline.scheduler)
 
 
 def compatible_schedulers(scheduler: Any) -> tuple[str, ...]:
