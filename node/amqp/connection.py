@@ -19,7 +19,7 @@ from yarl import URL
 from node.amqp.translation import translated
 
 BACKOFF_FIRST_SECONDS: Final = 0.2
-BACKOFF_MAX_SECONDS: Final = 10.0
+BACKOFF_MAX_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 0.5
 DIAL_TIMEOUT_SECONDS: Final = 10.0
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
@@ -104,10 +104,15 @@ class SupervisedConnection:
             if not lost.done():
                 lost.set_result(reason)
 
-        async with asyncio.timeout(DIAL_TIMEOUT_SECONDS):
-            connection = await aio_pika.connect(
-                url, client_properties={"connection_name": f"text2image-node {self.role}"}
-            )
+        name = f"text2image-node {self.role}"
+        connection = aio_pika.Connection(url, client_properties={"connection_name": name})
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT_SECONDS):
+                await connection.connect()
+        except BaseException:
+            # Not closed, its destructor would start a coroutine that nobody awaits.
+            await connection.close()
+            raise
         connection.close_callbacks.add(on_close)
         if connection.is_closed:
             lost.set_result(None)
