@@ -210,7 +210,7 @@ class Node:
         if not health.healthy:
             reasons.append(health.detail)
         if not self._broker.connected():
-            reasons.append("the broker is not connected")
+            reasons.append(f"the broker is not connected: {self._broker.problem()}")
         return reasons
 
     def _set_state(self, state: NodeState) -> None:

@@ -4,10 +4,10 @@ Exit codes: 0 done; 1 a person must change something, or the job failed; 2 wrong
 """
 
 import asyncio
-import base64
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,32 +20,30 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
-    TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
 from contracts.discovery import LoadState
-from contracts.events import JobEvent, ProgressEvent
 from contracts.text2image import Text2ImageRequest, Text2ImageResult
 from contracts.topology import definitions, service_topology
 from node import __version__
+from node.amqp.broker import AmqpBroker
 from node.app import Node, SystemClock, make_broker
 from node.client import Client
 from node.component import ComponentLoader, ComponentRegistry
 from node.discovery.directory import ServiceDirectory
 from node.doctor import Check, Verdict, examine
 from node.documents import render_asyncapi, write_documents
-from node.errors import BrokerUnavailable, NodeError, SetupError
+from node.errors import NodeError, SetupError
 from node.ingress.decoding import explain
 from node.log import configure_logging
+from node.progress import watched, write_images
 from node.services_table import services_table
 from node.settings import Settings
 from node.tasks import running
 
 CONNECT_SECONDS = 10.0
-NO_BROKER = "no broker answers; start one or set NODE_AMQP_URL"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -69,8 +67,6 @@ def main() -> None:
         app()
     except ValidationError as error:
         _fail(f"settings: {explain(error)}")
-    except BrokerUnavailable as error:
-        _fail(f"{NO_BROKER} ({error})")
     except (NodeError, TimeoutError) as error:
         _fail(str(error) or "timed out")
 
@@ -94,6 +90,20 @@ def _settings(**given: Any) -> Settings:
 def _quiet(settings: Settings) -> None:
     """Keep logs out of the way of a command's own output."""
     configure_logging(settings.log_format, "ERROR")
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[AmqpBroker]:
+    """Open the broker for a command that a person waits for. Raises SetupError."""
+    broker = make_broker(settings)
+    async with broker.running():
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await broker.wait_until_connected()
+        except TimeoutError:
+            why = broker.problem()
+            raise SetupError(f"{why}; start a broker, or set NODE_AMQP_URL") from None
+        yield broker
 
 
 @app.command()
@@ -160,7 +170,7 @@ def submit(
     _quiet(settings)
 
     async def work() -> Text2ImageResult:
-        async with Client.connect(*settings.amqp_url) as client:
+        async with _connected(settings) as broker, Client(broker).running() as client:
             given_id = await client.submit(
                 request,
                 job_id=job_id,
@@ -169,7 +179,7 @@ def submit(
                 watch=True,
                 timeout_seconds=CONNECT_SECONDS,
             )
-            return await _watched(client, given_id, timeout)
+            return await watched(client, given_id, timeout, errors)
 
     result: Text2ImageResult = _run(work())
     if as_json:
@@ -177,56 +187,8 @@ def submit(
         return
     for warning in result.warnings:
         errors.print(f"[yellow]warning[/] {escape(warning)}", highlight=False, soft_wrap=True)
-    for path in _write_images(result, out):
+    for path in write_images(result, out):
         console.print(escape(str(path)), soft_wrap=True, highlight=False)
-
-
-async def _watched(client: Client, job_id: str, timeout_seconds: float) -> Text2ImageResult:
-    """Show a live progress bar until the job ends. Ctrl-C cancels the job."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    try:
-        with Progress(*columns, TimeRemainingColumn(), console=errors, transient=True) as progress:
-            bar = progress.add_task("queued", total=None)
-            async with asyncio.timeout(timeout_seconds):
-                async for event in client.events(job_id):
-                    progress.update(bar, **_progress_of(event))
-    except asyncio.CancelledError:
-        await client.cancel(job_id)
-        raise
-    result: Text2ImageResult = await client.result(job_id)
-    return result
-
-
-def _progress_of(event: JobEvent) -> dict[str, Any]:
-    if isinstance(event, ProgressEvent):
-        return {
-            "description": f"step {event.step}/{event.num_inference_steps}",
-            "total": event.num_inference_steps,
-            "completed": event.step,
-        }
-    return {"description": str(event.event)}
-
-
-def _write_images(result: Text2ImageResult, out: Path | None) -> list[Path]:
-    paths = []
-    for image in result.images:
-        if image.b64_json is None:
-            paths.append(Path(image.uri or ""))
-            continue
-        path = _image_path(result, image.index, image.media_type, out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(image.b64_json))
-        paths.append(path)
-    return paths
-
-
-def _image_path(result: Text2ImageResult, index: int, media_type: str, out: Path | None) -> Path:
-    suffix = "." + media_type.removeprefix("image/").replace("jpeg", "jpg")
-    number = f"-{index}" if len(result.images) > 1 else ""
-    name = f"{result.job_id}".replace("/", "_")
-    if out is None or out.is_dir():
-        return (out or Path()) / f"{name}{number}{suffix}"
-    return out.with_name(f"{out.stem}{number}{out.suffix or suffix}")
 
 
 @app.command()
@@ -236,14 +198,10 @@ def cancel(job: Annotated[str, typer.Argument(help="Job id.")]) -> None:
     _quiet(settings)
 
     async def work() -> None:
-        async with Client.connect(*settings.amqp_url) as client:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await client.cancel(job)
+        async with _connected(settings) as broker, Client(broker).running() as client:
+            await client.cancel(job)
 
-    try:
-        _run(work())
-    except TimeoutError:
-        raise SetupError(NO_BROKER) from None
+    _run(work())
     console.print(f"asked every node to cancel {escape(job)}", highlight=False)
 
 
@@ -257,19 +215,17 @@ def services(
     _quiet(settings)
 
     async def work() -> None:
-        broker = make_broker(settings)
-        directory = ServiceDirectory(broker, SystemClock())
-        async with broker.running(), running(directory=directory.run()):
-            await asyncio.sleep(wait)
-            if not broker.connected():
-                raise SetupError(NO_BROKER)
-            if not watch:
-                console.print(services_table(directory.services()))
-                return
-            with Live(services_table(directory.services()), console=console) as live:
-                while True:
-                    await asyncio.sleep(0.5)
-                    live.update(services_table(directory.services()))
+        async with _connected(settings) as broker:
+            directory = ServiceDirectory(broker, SystemClock())
+            async with running(directory=directory.run()):
+                await asyncio.sleep(wait)
+                if not watch:
+                    console.print(services_table(directory.services()))
+                    return
+                with Live(services_table(directory.services()), console=console) as live:
+                    while True:
+                        await asyncio.sleep(0.5)
+                        live.update(services_table(directory.services()))
 
     _run(work())
 
@@ -319,15 +275,10 @@ def _with_topology(action: str, models: list[str] | None, service: str) -> None:
     topology = service_topology(service, models or settings.models)
 
     async def work() -> None:
-        broker = make_broker(settings)
-        async with broker.running():
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await getattr(broker, action)(topology)
+        async with _connected(settings) as broker:
+            await getattr(broker, action)(topology)
 
-    try:
-        _run(work())
-    except TimeoutError:
-        raise SetupError(NO_BROKER) from None
+    _run(work())
 
 
 Models = Annotated[

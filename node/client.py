@@ -143,7 +143,8 @@ class Client:
                 await self._publish_until_confirmed(pending, request)
         except TimeoutError:
             self._forget(job_id)
-            raise BrokerUnavailable(f"no confirm within {timeout_seconds} s") from None
+            why = self._broker.problem() or "the broker is slow, or blocks publishers"
+            raise BrokerUnavailable(f"no confirm within {timeout_seconds} s: {why}") from None
         except BaseException:
             self._forget(job_id)
             raise

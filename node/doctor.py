@@ -75,7 +75,8 @@ async def _broker(settings: Settings) -> list[Check]:
                 await broker.wait_until_connected()
         except TimeoutError:
             remedy = "start RabbitMQ, or set NODE_AMQP_URL=amqp://user:password@host/"
-            return [Check("broker", Verdict.FAIL, f"no answer from {hosts}", remedy)]
+            finding = f"cannot connect to {hosts}: {broker.problem()}"
+            return [Check("broker", Verdict.FAIL, finding, remedy)]
         return [Check("broker", Verdict.OK, hosts), await _queues(broker, settings)]
 
 

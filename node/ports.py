@@ -171,6 +171,9 @@ class Broker(Protocol):
     def connected(self) -> bool:
         """Say whether every connection is up."""
 
+    def problem(self) -> str:
+        """Say why a connection is down; empty when all are up."""
+
     async def wait_until_connected(self) -> None:
         """Wait until every connection was up."""
 

@@ -357,6 +357,9 @@ class InMemoryBroker:
     def connected(self) -> bool:
         return True
 
+    def problem(self) -> str:
+        return ""
+
     async def wait_until_connected(self) -> None:
         return None
 

@@ -67,6 +67,10 @@ class AmqpBroker:
         """Say whether every connection is up."""
         return all(each.up.is_set() for each in self._connections())
 
+    def problem(self) -> str:
+        """Say why a connection is down; empty when all are up."""
+        return next((each.problem for each in self._connections() if not each.up.is_set()), "")
+
     async def wait_until_connected(self) -> None:
         """Wait until every connection was up."""
         for each in self._connections():

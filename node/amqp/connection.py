@@ -36,6 +36,7 @@ class SupervisedConnection:
     def __init__(self, role: str, urls: Sequence[str], heartbeat_seconds: int) -> None:
         self.role = role
         self.generation = 0
+        self.problem = "not connected yet"
         self._urls = [URL(url).update_query(heartbeat=heartbeat_seconds) for url in urls]
         self._connection: AbstractConnection | None = None
         self.up = asyncio.Event()
@@ -54,6 +55,7 @@ class SupervisedConnection:
                 self.up.clear()
                 self._connection = None
                 await _close(connection)
+            self.problem = f"connection lost: {_first_line(reason)}"
             log.warning("connection.lost", role=self.role, reason=_first_line(reason))
             if time.monotonic() - up_at < BACKOFF_MAX_SECONDS:
                 # Lost soon after it was opened: do not hammer a broker that has a problem with us.
@@ -84,6 +86,7 @@ class SupervisedConnection:
             try:
                 return await self._dial(url)
             except (OSError, TimeoutError, aio_pika.exceptions.AMQPError) as error:
+                self.problem = f"{_without_password(url)}: {_first_line(error)}"
                 log.warning(
                     "connection.refused",
                     role=self.role,

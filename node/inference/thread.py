@@ -27,12 +27,16 @@ class InferenceThread:
         self._name = name
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in the thread and return, or raise, what it does.
 
         Cancelling the await takes the call back when it has not begun; one that runs goes on.
+        Raises RuntimeError after `close`: nobody would ever answer.
         """
+        if self._closed:
+            raise RuntimeError(f"the {self._name} thread is closed")
         future: Future[R] = Future()
         self._calls.put(partial(_settle, future, partial(function, *args, **kwargs)))
         if self._thread is None:
@@ -42,6 +46,7 @@ class InferenceThread:
 
     def close(self) -> None:
         """End the thread once the calls that it has are done; does not wait for that."""
+        self._closed = True
         self._calls.put(None)
 
     def _work(self) -> None:
