@@ -1,0 +1,1 @@
+"""Train the small models that ship with the package: data, models, evaluation."""
