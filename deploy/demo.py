@@ -37,9 +37,8 @@ def main() -> int:
     """Run the demo; returns the exit code."""
     OUT.mkdir(exist_ok=True)
     configure_logging("console", "ERROR")
-    model = os.environ.get("NODE_MODEL") or os.environ.get("MODEL") or str(_random_checkpoint())
     instance_id = f"demo-{uuid4().hex[:8]}"
-    with _node(model, instance_id) as (process, log_path):
+    with _node(instance_id) as (process, log_path):
         if not asyncio.run(_wait_until_ready(process, instance_id)):
             console.print(f"[red]the node did not get ready[/]; the end of {log_path}:")
             console.print("".join(log_path.read_text().splitlines(keepends=True)[-LOG_LINES:]))
@@ -49,32 +48,12 @@ def main() -> int:
         return subprocess.run([sys.executable, "-m", "node", *command], check=False).returncode
 
 
-def _random_checkpoint() -> Path:
-    """Build a tiny Stable Diffusion checkpoint with random weights, once."""
-    folder = OUT / "random-model"
-    console.print(
-        "[yellow]note[/] no model is set, so this picture comes from a tiny model with random "
-        "weights: it shows the whole way of a request, and coloured noise. For real pictures: "
-        "NODE_MODEL=stabilityai/sd-turbo make demo"
-    )
-    if not (folder / "model_index.json").exists():
-        build = [sys.executable, "-m", "tests.checkpoints", "sd", str(folder)]
-        built = subprocess.run(build, capture_output=True, text=True, check=False)
-        if built.returncode != 0:
-            raise SystemExit(f"the checkpoint could not be built:\n{built.stderr}")
-    return folder
-
-
 @contextmanager
-def _node(model: str, instance_id: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Serve `model` in a process of its own, and drain it at the end."""
+def _node(instance_id: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Serve the model of the settings in a process of its own, and drain it at the end."""
     log_path = OUT / "demo-node.log"
-    environment = os.environ | {
-        "NODE_MODEL": model,
-        "NODE_INSTANCE_ID": instance_id,
-        "NODE_LOG_FORMAT": "json",
-    }
-    _show(["serve", "--model", model])
+    environment = os.environ | {"NODE_INSTANCE_ID": instance_id, "NODE_LOG_FORMAT": "json"}
+    _show(["serve"])
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "node", "serve"], env=environment, stdout=log, stderr=log

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from contracts.discovery import (
     Announcement,
@@ -50,15 +51,21 @@ class Identity:
         """Make the next announcement."""
         self.seq += 1
         return Announcement(
-            name=self.service,
-            id=self.instance_id,
-            version=__version__,
-            metadata=self.metadata(),
+            **self._said(),
             description=self.description,
             endpoints=[self.endpoint()],
             incarnation=self.incarnation,
             seq=self.seq,
         )
+
+    def _said(self) -> dict[str, Any]:
+        """Collect what every message but the farewell begins with."""
+        return {
+            "name": self.service,
+            "id": self.instance_id,
+            "version": __version__,
+            "metadata": self.metadata(),
+        }
 
     def goodbye(self, reason: str) -> Goodbye:
         """Make the farewell."""
@@ -74,10 +81,7 @@ class Identity:
     def ping_reply(self) -> PingReply:
         """Answer `ping`."""
         return PingReply(
-            name=self.service,
-            id=self.instance_id,
-            version=__version__,
-            metadata=self.metadata(),
+            **self._said(),
             incarnation=self.incarnation,
             seq=self.seq,
         )
@@ -85,10 +89,7 @@ class Identity:
     def info_reply(self) -> InfoReply:
         """Answer `info`."""
         return InfoReply(
-            name=self.service,
-            id=self.instance_id,
-            version=__version__,
-            metadata=self.metadata(),
+            **self._said(),
             description=self.description,
             endpoints=[self.endpoint()],
         )
@@ -106,10 +107,7 @@ class Identity:
             average_processing_time=average,
         )
         return StatsReply(
-            name=self.service,
-            id=self.instance_id,
-            version=__version__,
-            metadata=self.metadata(),
+            **self._said(),
             started=format_time(self.incarnation / 1000),
             endpoints=[stats],
         )

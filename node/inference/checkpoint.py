@@ -51,11 +51,13 @@ def read_preferences(folder: Path) -> Preferences:
     data = _json(folder / PREFERENCES_FILE)
     steps, guidance = data.get("num_inference_steps"), data.get("guidance_scale")
     width, height = data.get("width"), data.get("height")
+    words = data.get("vocabulary")
     return Preferences(
         width=width if isinstance(width, int) else None,
         height=height if isinstance(height, int) else None,
         num_inference_steps=steps if isinstance(steps, int) else None,
         guidance_scale=float(guidance) if isinstance(guidance, int | float) else None,
+        vocabulary=frozenset(map(str, words)) if isinstance(words, list) else frozenset(),
     )
 
 

@@ -14,6 +14,11 @@ _MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z
 _LORA_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+SHIPPED_MODEL: Final = "emoji-scenes"
+SHIPPED_FOLDER: Final = Path(__file__).parent / "shipped" / SHIPPED_MODEL
+"""The model of the package: small, and at home in scenes of emoji."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A model by the name that requests use; `source` is a hub id or an existing folder."""
@@ -44,13 +49,12 @@ class LoraSpec:
 
 
 def parse_models(default: str | None, further: Sequence[str]) -> list[ModelSpec]:
-    """Read NODE_MODEL and NODE_MODELS; the default comes first. Raises SetupError."""
+    """Read NODE_MODEL and NODE_MODELS; the default comes first. Where none is set: the shipped one.
+
+    Raises SetupError.
+    """
     texts = ([default] if default else []) + list(further)
-    if not texts:
-        raise SetupError(
-            "no model is set: NODE_MODEL takes a hub id (stabilityai/sdxl-turbo, or id@revision) "
-            "or the path of a Diffusers folder"
-        )
+    texts = texts or [f"{SHIPPED_MODEL}={SHIPPED_FOLDER}"]
     # The default may be listed again among the models.
     specs = list(dict.fromkeys(_parse_model(text) for text in texts))
     _refuse_duplicates([model_slug(spec.name) for spec in specs], "models")

@@ -17,6 +17,7 @@ from contracts.text2image import (
 from node.errors import InvalidRequest
 from node.inference.images import DEFAULT_QUALITY
 from node.inference.traits import Guidance, ModelTraits
+from node.inference.vocabulary import unknown_words_warning
 
 T = TypeVar("T")
 
@@ -166,7 +167,8 @@ def _warnings(
             "callback_on_step_end" not in traits.arguments
         ),
     }
-    return [text for text, applies in checks.items() if applies]
+    unknown = unknown_words_warning(parameters.prompt, traits.vocabulary)
+    return [text for text, applies in checks.items() if applies] + ([unknown] if unknown else [])
 
 
 def _negative_prompt_counts(parameters: EffectiveParameters, traits: ModelTraits) -> bool:

@@ -98,6 +98,7 @@ def traits_of(pipeline: Any, facts: Facts, max_steps: int, max_pixels: int) -> M
         schedulers=_schedulers(pipeline),
         previews="callback_on_step_end" in defaults and _can_preview(pipeline),
         loras=hasattr(pipeline, "load_lora_weights"),
+        vocabulary=wanted.vocabulary,
     )
 
 

@@ -19,12 +19,16 @@ class Guidance(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """What the publisher of a checkpoint wants when a request is silent; None: the pipeline's."""
+    """What the publisher of a checkpoint wants when a request is silent; None: the pipeline's.
+
+    `vocabulary` are the words that the model was trained on; empty: it takes any text.
+    """
 
     width: int | None = None
     height: int | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    vocabulary: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +52,4 @@ class ModelTraits:
     schedulers: tuple[str, ...]
     previews: bool
     loras: bool
+    vocabulary: frozenset[str] = frozenset()

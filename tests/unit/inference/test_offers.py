@@ -69,9 +69,9 @@ def test_what_is_neither_id_nor_folder_is_one_clear_line(text: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_no_model_at_all_says_what_to_set() -> None:
-    with pytest.raises(SetupError, match="NODE_MODEL"):
-        parse_models(None, [])
+def test_where_no_model_is_set_it_is_the_shipped_one() -> None:
+    (spec,) = parse_models(None, [])
+    assert (spec.name, spec.is_local) == ("emoji-scenes", True)
 
 
 def test_the_default_comes_first_and_may_be_listed_again() -> None:
