@@ -1,6 +1,7 @@
 """Export the trained parts as an ordinary `StableDiffusionPipeline` folder, in float16.
 
-Run `python -m training.export`; the shipped settings go into `generation_config.json` beside `model_index.json`.
+Run `python -m training.export`; the shipped settings go into `generation_config.json` beside
+`model_index.json`.
 """
 
 import argparse
