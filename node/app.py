@@ -71,7 +71,7 @@ class Node:
     def __init__(self, settings: Settings, component: Component, broker: Broker) -> None:
         self._settings = settings
         self._component = component
-        self._broker = broker
+        self.broker = broker
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._state = NodeState.STARTING
@@ -93,7 +93,7 @@ class Node:
             async with (
                 self._health.serving(settings.http_host, settings.http_port),
                 running(loop_lag=self._health.watch_loop()),
-                self._broker.running(),
+                self.broker.running(),
             ):
                 if not await self._unless_stopped(self._prepare_topology()):
                     return
@@ -121,7 +121,7 @@ class Node:
                 if not worker.done():
                     await self._drain()
                 await worker
-                await self._broker.outbox.flush(FLUSH_SECONDS)
+                await self.broker.outbox.flush(FLUSH_SECONDS)
             finally:
                 for task in (worker, stopped):
                     task.cancel()
@@ -153,9 +153,9 @@ class Node:
     async def _prepare_topology(self) -> None:
         topology = service_topology(self._component.name, self._models)
         if self._settings.configure_topology:
-            await self._broker.apply(topology)
+            await self.broker.apply(topology)
         else:
-            await self._broker.check(topology)
+            await self.broker.check(topology)
 
     async def _obey(self) -> None:
         """Carry out commands that are broadcast to every node."""
@@ -171,13 +171,13 @@ class Node:
     def _make_worker(self) -> Worker:
         settings = self._settings
         prefetch_count = settings.slots + settings.look_ahead
-        self._inbox = self._broker.inbox(self._queues(), prefetch_count, self._prepare_topology)
-        self._control: Subscription = self._broker.subscription([Subscribed(CONTROL)])
+        self._inbox = self.broker.inbox(self._queues(), prefetch_count, self._prepare_topology)
+        self._control: Subscription = self.broker.subscription([Subscribed(CONTROL)])
         store = FsspecArtifactStore(settings.artifact_store) if settings.artifact_store else None
         return Worker(
             self._component,
             self._inbox,
-            self._broker.outbox,
+            self.broker.outbox,
             settings=settings,
             instance_id=self.instance_id,
             clock=self._clock,
@@ -195,8 +195,8 @@ class Node:
             metadata=self._metadata,
             figures=self._figures,
         )
-        questions = self._broker.subscription(questions_for(service, self.instance_id))
-        return Announcer(identity, self._broker.outbox, questions)
+        questions = self.broker.subscription(questions_for(service, self.instance_id))
+        return Announcer(identity, self.broker.outbox, questions)
 
     def _queues(self) -> tuple[str, ...]:
         service = self._component.name
@@ -209,8 +209,8 @@ class Node:
             reasons.append(f"the node is {self._state.value}")
         if not health.healthy:
             reasons.append(health.detail)
-        if not self._broker.connected():
-            reasons.append(f"the broker is not connected: {self._broker.problem()}")
+        if not self.broker.connected():
+            reasons.append(f"the broker is not connected: {self.broker.problem()}")
         return reasons
 
     def _set_state(self, state: NodeState) -> None:

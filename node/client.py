@@ -47,6 +47,7 @@ from node.errors import (
     JobNotSucceeded,
     MessagingError,
     ModelNotAvailable,
+    NodeError,
     Overloaded,
     PublishRefused,
     TopologyMismatch,
@@ -70,9 +71,28 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Pending:
+    """A request on its way; `confirmed` is done once the broker has it, or will not get it."""
+
     message: OutgoingMessage
+    request: Message
     result: "asyncio.Future[JobResult]"
-    confirmed: bool = False
+    confirmed: "asyncio.Future[None]"
+
+    @classmethod
+    def of(cls, message: OutgoingMessage, request: Message) -> Self:
+        loop = asyncio.get_running_loop()
+        return cls(message, request, loop.create_future(), loop.create_future())
+
+    @property
+    def is_out(self) -> bool:
+        return self.confirmed.done() and self.confirmed.exception() is None
+
+    def fail(self, error: BaseException) -> None:
+        """Tell everyone who waits that nothing will come."""
+        for future in (self.confirmed, self.result):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # that nobody waits is no fault
 
 
 class Client:
@@ -89,7 +109,8 @@ class Client:
         self._result_model = result_model
         self._pending: dict[str, _Pending] = {}
         self._settled: OrderedDict[str, JobResult] = OrderedDict()
-        self._replies = broker.subscription(on_ready=self._resubmit)
+        self._reply_queue_changed = asyncio.Event()
+        self._replies = broker.subscription(on_ready=self._on_reply_queue)
         self._watches = Watches(broker, service)
 
     @classmethod
@@ -106,6 +127,7 @@ class Client:
         async with running(
             replies=self._replies.run(),
             read_replies=self._read_results(),
+            resubmit=self._resubmit(),
             watches=self._watches.run(),
         ):
             yield self
@@ -132,21 +154,23 @@ class Client:
         if known is not None:
             if known.message.body != message.body:
                 raise Conflict(f"job id {job_id} is pending with another body; use a new id")
+            await asyncio.shield(known.confirmed)
             return job_id
         self._settled.pop(job_id, None)
-        future: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
-        pending = self._pending[job_id] = _Pending(message, future)
+        pending = self._pending[job_id] = _Pending.of(message, request)
         try:
             async with asyncio.timeout(timeout_seconds):
                 if watch:
                     await self._watches.open(job_id)
-                await self._publish_until_confirmed(pending, request)
+                await self._publish_until_confirmed(pending)
         except TimeoutError:
-            self._forget(job_id)
             why = self._broker.problem() or "the broker is slow, or blocks publishers"
-            raise BrokerUnavailable(f"no confirm within {timeout_seconds} s: {why}") from None
-        except BaseException:
-            self._forget(job_id)
+            unavailable = BrokerUnavailable(f"no confirm within {timeout_seconds} s: {why}")
+            self._give_up(job_id, unavailable)
+            raise unavailable from None
+        except BaseException as error:
+            known_error = error if isinstance(error, NodeError) else BrokerUnavailable(str(error))
+            self._give_up(job_id, known_error)
             raise
         return job_id
 
@@ -220,20 +244,23 @@ class Client:
         )
         return OutgoingMessage(REQUESTS, key, request.to_json(), properties)
 
-    async def _publish_until_confirmed(self, pending: _Pending, request: Message) -> None:
+    async def _publish_until_confirmed(self, pending: _Pending) -> None:
         while True:
             reply_to = await self._replies.queue_name()
             try:
                 await self._broker.outbox.publish(_answered_to(pending.message, reply_to))
-                pending.confirmed = True
-                return
             except Unroutable as error:
-                raise self._unroutable(request) from error
+                raise self._unroutable(pending.request) from error
             except PublishRefused as error:
                 raise Overloaded("the queue is full; try again in a few seconds") from error
             except BrokerUnavailable as error:
                 log.info("client.submits_again", reason=str(error))
                 await asyncio.sleep(RESUBMIT_SECONDS)
+            else:
+                # A queue that was lost meanwhile gets no result: then once more, with the new one.
+                if reply_to == await self._replies.queue_name():
+                    pending.confirmed.set_result(None)
+                    return
 
     def _unroutable(self, request: Message) -> Exception:
         model_id = getattr(request, "model", None)
@@ -244,20 +271,40 @@ class Client:
             "or run `text2image-node topology apply`"
         )
 
-    async def _resubmit(self, reply_to: str) -> None:
-        """Publish every pending request again, because its result may have gone to a lost queue."""
-        for job_id, pending in list(self._pending.items()):
-            message = _answered_to(pending.message, reply_to)
-            while pending.confirmed and job_id in self._pending:
-                try:
-                    await self._broker.outbox.publish(message)
-                    break
-                except MessagingError as error:
-                    log.warning("client.resubmit_failed", job_id=job_id, reason=str(error))
+    async def _on_reply_queue(self, _: str) -> None:
+        self._reply_queue_changed.set()
+
+    async def _resubmit(self) -> None:
+        """Publish pending requests again: their results may have gone to a queue that was lost."""
+        while True:
+            await self._reply_queue_changed.wait()
+            self._reply_queue_changed.clear()
+            again = {job_id for job_id, pending in self._pending.items() if pending.is_out}
+            while again and not self._reply_queue_changed.is_set():
+                again = {job_id for job_id in again if not await self._resubmitted(job_id)}
+                if again:
                     await asyncio.sleep(RESUBMIT_SECONDS)
 
-    def _forget(self, job_id: str) -> None:
-        self._pending.pop(job_id, None)
+    async def _resubmitted(self, job_id: str) -> bool:
+        """Publish one pending request again; False when it must be tried once more."""
+        pending = self._pending.get(job_id)
+        if pending is None:
+            return True
+        reply_to = await self._replies.queue_name()
+        try:
+            await self._broker.outbox.publish(_answered_to(pending.message, reply_to))
+        except (BrokerUnavailable, PublishRefused) as error:
+            log.warning("client.resubmit_failed", job_id=job_id, reason=str(error))
+            return False
+        except MessagingError as error:
+            log.error("client.resubmit_refused", job_id=job_id, reason=str(error))
+            self._give_up(job_id, self._unroutable(pending.request))
+        return True
+
+    def _give_up(self, job_id: str, error: BaseException) -> None:
+        pending = self._pending.pop(job_id, None)
+        if pending is not None:
+            pending.fail(error)
         self._watches.forget(job_id)
 
     async def _read_results(self) -> None:

@@ -12,7 +12,7 @@ after the broker confirmed the message that answers it (`egress.settlement`), ne
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -38,6 +38,9 @@ from node.scheduling.attempts import without_further_attempt
 from node.scheduling.ledger import Asker, Claim, Ledger
 from node.settings import Settings
 from node.telemetry.metrics import Metrics
+
+LAST_ANSWERS_SECONDS: Final = 5.0
+"""How long answers may take to get out after running jobs were told to stop."""
 
 log = structlog.get_logger(__name__)
 
@@ -80,19 +83,25 @@ class Worker:
         self._changed = asyncio.Event()
         self._draining = False
         self._tasks = asyncio.TaskGroup()
+        self._started: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
         """Serve until drained, and everything that was taken is settled or given back."""
+        late: list[Delivery] = []
         async with self._tasks:
             for _ in range(self._settings.slots):
-                self._tasks.create_task(self._work())
+                self._start(self._work())
             async for delivery in self._inbox:
-                self._receive(delivery)
+                if self._draining:
+                    late.append(delivery)
+                else:
+                    self._receive(delivery)
+            # Not before consuming has stopped: the broker would hand them to this node again,
+            # and count each time against their delivery limit.
+            for delivery in late:
+                self._spawn(self._inbox.requeue(delivery))
 
     def _receive(self, delivery: Delivery) -> None:
-        if self._draining:
-            self._spawn(self._inbox.requeue(delivery))
-            return
         self._metrics.received(delivery.redelivered)
         arrival = Arrival(delivery.message, self._clock.monotonic(), self._clock.time())
         decoded = decode(arrival, self._component.request_model, self._settings.max_request_bytes)
@@ -119,7 +128,9 @@ class Worker:
     def _refuse(self, delivery: Delivery, envelope: Envelope, error: JobError) -> None:
         outcome = Outcome.failed(self._component.result_model, envelope, error)
         self._settled(envelope, outcome)
-        self._events_of(envelope).ended(outcome)
+        if not self._ledger.knows(envelope.job_id):
+            # A bad copy of a good job is refused; the events are those of the good one.
+            self._events_of(envelope).ended(outcome)
         self._spawn(self._settlement.answer(delivery, envelope, outcome))
 
     def _admit(self, job: Job, delivery: Delivery) -> None:
@@ -245,9 +256,16 @@ class Worker:
         asyncio.get_running_loop().call_later(grace_seconds, self.hand_back)
 
     def hand_back(self) -> None:
-        """Stop running jobs and give them to other nodes."""
+        """Stop running jobs and give them to other nodes; soon after, stop everything."""
         for running in self._running.values():
             running.hand_back()
+        asyncio.get_running_loop().call_later(LAST_ANSWERS_SECONDS, self._abandon)
+
+    def _abandon(self) -> None:
+        """End what is still going on: unanswered requests go back when the channel closes."""
+        for task in self._started:
+            log.warning("worker.abandoned", task=task.get_name())
+            task.cancel()
 
     def _give_back(self, job: Job) -> None:
         self._end(job.id)
@@ -268,7 +286,12 @@ class Worker:
         return len(self._ledger.waiting())
 
     def _spawn(self, answering: Coroutine[Any, Any, Any]) -> None:
-        self._tasks.create_task(self._unharmed(answering))
+        self._start(self._unharmed(answering))
+
+    def _start(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        task = self._tasks.create_task(coroutine)
+        self._started.add(task)
+        task.add_done_callback(self._started.discard)
 
     async def _unharmed(self, answering: Coroutine[Any, Any, Any]) -> None:
         """Let no answer that goes wrong end the node.

@@ -151,8 +151,7 @@ class AmqpInbox:
         consumers, self._consumers = self._consumers, {}
         try:
             with translated():
-                for queue, tag in consumers.items():
-                    await queue.cancel(tag)
+                await asyncio.gather(*(queue.cancel(tag) for queue, tag in consumers.items()))
         except (BrokerUnavailable, TopologyMismatch) as error:
             log.info("inbox.lost_while_stopping", reason=str(error))
         self._handed_over.put_nowait(None)

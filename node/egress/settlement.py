@@ -15,7 +15,7 @@ from node.egress.messages import (
     result_message,
     retry_message,
 )
-from node.errors import Disposition, MessagingError, TopologyMismatch, Unroutable
+from node.errors import Disposition, MessagingError, PublishRefused, TopologyMismatch, Unroutable
 from node.job import Envelope, Job, Outcome
 from node.ports import Clock, Delivery, Inbox, Outbox, OutgoingMessage
 
@@ -67,9 +67,9 @@ class Settlement:
             return False
         try:
             publish = partial(self._outbox.publish, message)
-            if await self._persistently(delivery, publish, NOWHERE_TO_GO):
+            if await self._persistently(delivery, publish, (*NOWHERE_TO_GO, PublishRefused)):
                 await self._inbox.ack(delivery)
-        except NOWHERE_TO_GO as error:
+        except (*NOWHERE_TO_GO, PublishRefused) as error:
             log.info("request.not_sent_on", job_id=job.id, to=message.routing_key, why=str(error))
             return False
         log.info("request.sent_on", job_id=job.id, to=message.routing_key)
@@ -101,10 +101,10 @@ class Settlement:
     async def _publish_result(self, result: OutgoingMessage, envelope: Envelope) -> None:
         try:
             await self._outbox.publish(result)
-        except NOWHERE_TO_GO as error:
+        except (*NOWHERE_TO_GO, PublishRefused) as error:
             if result.exchange == RESULTS:
                 raise
-            # The caller's queue is gone, or we may not write to it: keep the result for it.
+            # The caller's queue is gone or full, or we may not write to it: keep the result.
             log.warning("reply.unroutable", job_id=envelope.job_id, why=str(error))
             await self._outbox.publish(kept_result(self._service, result, envelope))
 

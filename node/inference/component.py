@@ -38,6 +38,7 @@ from node.settings import Settings
 
 WARM_UP_STEPS: Final = 2
 ENCODERS: Final = 2
+CLOSE_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -119,11 +120,19 @@ class Text2ImageComponent(Component):
         """Stop what runs, and free every model."""
         self._closing.set()
         if self._engine is not None:
-            await self._thread.run(self._engine.close)
+            await self._free(self._engine)
             self._engine = None
         self._thread.close()
         self._downloads.close()
         self._encoders.shutdown(wait=False)
+
+    async def _free(self, engine: Any) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._thread.run(engine.close)
+        except TimeoutError:
+            # A checkpoint is being loaded, say: the thread is a daemon and dies with the process.
+            log.warning("component.busy_at_close", seconds=CLOSE_SECONDS)
 
     async def _fetch(self, report: ReportLoad) -> None:
         from node.inference.hub import Hub, fetch_lora, fetch_model

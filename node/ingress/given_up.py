@@ -1,9 +1,10 @@
 """Requests that the broker dead-lettered by itself, for which a result is still owed."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from contracts.result import JobResult, Status
-from node.errors import AttemptsExhausted, InternalError, JobError, Overloaded
+from node.errors import AttemptsExhausted, Disposition, InternalError, JobError, Overloaded
 from node.job import Envelope, Outcome
 from node.ports import IncomingMessage
 
@@ -17,7 +18,9 @@ def given_up(
     reason = death_reason(message)
     if reason == "expired":
         return Outcome.stopped(result_model, envelope, Status.EXPIRED)
-    return Outcome.failed(result_model, envelope, _error(reason))
+    failed = Outcome.failed(result_model, envelope, _error(reason))
+    # It lies in the dead-letter queue already: it is answered, and never tried again from here.
+    return replace(failed, disposition=Disposition.DEAD_LETTER)
 
 
 def death_reason(message: IncomingMessage) -> str:

@@ -97,10 +97,9 @@ class Ledger:
         entry = self._active.get(job_id)
         return entry is not None and not entry.running
 
-    def is_running(self, job_id: str) -> bool:
-        """Say whether the job has started and not finished."""
-        entry = self._active.get(job_id)
-        return entry is not None and entry.running
+    def knows(self, job_id: str) -> bool:
+        """Say whether the job is active, or its outcome is still kept."""
+        return job_id in self._active or job_id in self._finished
 
     def finish(self, job_id: str, outcome: Outcome, size_bytes: int) -> list[Asker]:
         """Record how a job ended and return everyone who asked for it."""

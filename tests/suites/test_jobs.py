@@ -6,6 +6,7 @@ import json
 from contracts.events import EVENT_ADAPTER
 from contracts.result import Status
 from contracts.text2image import Text2ImageRequest
+from contracts.topology import Queue, Topology
 from tests.fakes import ScriptedComponent
 from tests.harness import World, until
 
@@ -119,6 +120,24 @@ async def test_the_same_id_with_another_body_is_a_conflict(world: World) -> None
     assert dead.properties.headers["x-dead-code"] == "conflict"
 
 
+async def test_a_conflicting_copy_does_not_disturb_the_events_of_the_job(world: World) -> None:
+    events = await world.events()
+    component = ScriptedComponent(free_running=False)
+    await world.node(component)
+    caller = await world.caller()
+    await caller.publish(PROMPT, message_id="good")
+    await component.started()
+    await caller.publish({"prompt": "something else"}, message_id="good")
+    conflict = await caller.next_result()
+    assert conflict.error is not None
+    component.free_running = True
+    assert (await caller.next_result()).status is Status.SUCCEEDED
+    kinds = []
+    while "succeeded" not in kinds:
+        kinds.append(json.loads((await asyncio.wait_for(events.get(), 10)).body)["event"])
+    assert "failed" not in kinds
+
+
 async def test_events_tell_the_life_of_a_job_in_order(world: World) -> None:
     events = await world.events()
     await world.node()
@@ -174,3 +193,20 @@ async def test_a_crash_of_the_component_is_retried_and_then_succeeds(world: Worl
     result = await caller.next_result()
     assert result.status is Status.SUCCEEDED
     assert component.invocations == ["second-try", "second-try"]
+
+
+async def test_a_full_reply_queue_stalls_nobody(world: World) -> None:
+    await world.node()
+    broker = await world.broker()
+    full = Queue(
+        "full-replies",
+        {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"},
+    )
+    await broker.apply(Topology((), (full,), ()))
+    caller = await world.caller()
+    for _ in range(5):
+        await caller.publish(PROMPT, reply_to="full-replies")
+    await caller.publish(PROMPT)
+    assert (await caller.next_result()).status is Status.SUCCEEDED
+    kept = await world.kept_results(3)
+    assert all(json.loads(message.body)["status"] == "succeeded" for message in kept)

@@ -8,7 +8,7 @@ import pytest
 from contracts.message import format_time
 from contracts.result import Status
 from contracts.text2image import Text2ImageRequest
-from node.errors import JobCancelled, JobExpired
+from node.errors import BrokerUnavailable, JobCancelled, JobExpired
 from tests.fakes import ScriptedComponent
 from tests.harness import World, until
 
@@ -198,3 +198,39 @@ async def test_a_request_that_no_node_survives_ends_in_the_dead_letter_queue(wor
     assert (result.status, result.error.code) == (Status.FAILED, "attempts_exhausted")
     (dead,) = await world.dead_letters(1)
     assert dead.properties.message_id == "poison"
+
+
+async def test_what_comes_during_drain_goes_back_without_being_counted(world: World) -> None:
+    component = ScriptedComponent(free_running=False)
+    handle = await world.node(component, look_ahead=8)
+    caller = await world.caller()
+    await caller.publish(PROMPT, message_id="running")
+    await component.started()
+    handle.node.stop()
+    late = [await caller.publish(PROMPT) for _ in range(12)]
+    component.free_running = True
+    await asyncio.wait_for(handle.task, 10)
+    await world.node()
+    results = [await caller.next_result() for _ in range(13)]
+    assert {result.status for result in results} == {Status.SUCCEEDED}
+    assert {result.job_id for result in results} == {"running", *late}
+
+
+async def test_answers_that_cannot_be_given_do_not_keep_a_node_from_stopping(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.worker.LAST_ANSWERS_SECONDS", 0.2)
+    component = ScriptedComponent()
+    handle = await world.node(component, grace_seconds=0.1)
+    caller = await world.caller()
+
+    async def refuse(_: object) -> None:
+        raise BrokerUnavailable("publishers are blocked")
+
+    monkeypatch.setattr(handle.node.broker.outbox, "publish", refuse)
+    await caller.publish(PROMPT, message_id="unanswered")
+    await until(lambda: component.finished == ["unanswered"], "the job")
+    await handle.stop()
+    monkeypatch.undo()
+    await world.node()
+    assert (await caller.next_result()).job_id == "unanswered"

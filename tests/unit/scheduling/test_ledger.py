@@ -68,7 +68,7 @@ def test_a_started_job_is_not_started_twice(ledger: Ledger) -> None:
     ledger.claim(asker())
     assert ledger.start_next().id == "a"
     assert ledger.start_next() is None
-    assert (ledger.is_running("a"), ledger.is_waiting("a")) == (True, False)
+    assert (ledger.knows("a"), ledger.is_waiting("a")) == (True, False)
 
 
 def test_a_redelivery_takes_the_place_of_the_delivery_that_was_lost(ledger: Ledger) -> None:
@@ -207,7 +207,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def everybody_is_in_one_place(self) -> None:
         assert {each.id for each in self.ledger.waiting()} == set(self.inside) - self.running
-        assert all(self.ledger.is_running(job_id) for job_id in self.running)
+        assert all(self.ledger.knows(job_id) for job_id in self.running)
         assert sum(self.ledger.is_finished(job_id) for job_id in IDS) <= self.max_finished
         tags = [each.delivery.tag for each in self.came_out]
         assert len(tags) == len(set(tags))
