@@ -416,3 +416,55 @@ async def test_a_cancel_goes_to_every_node(client: Client, broker: Broker) -> No
         message = await asyncio.wait_for(anext(aiter(control)), 10)
     assert b'"job_id":"mine"' in message.body
     assert message.properties == Properties(content_type="application/json", type="cancel")
+
+
+class HeldOutbox:
+    """Publishes at once and lets the confirm wait until the test releases it."""
+
+    def __init__(self, outbox: Any) -> None:
+        self._outbox = outbox
+        self.released = asyncio.Event()
+        self.error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._outbox, name)
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        await self._outbox.publish(message)
+        await self.released.wait()
+        if self.error is not None:
+            raise self.error
+
+
+async def test_a_reply_queue_lost_before_the_confirm_is_not_relied_on(
+    client: Client, broker: Broker, node: Node
+) -> None:
+    outbox = broker.outbox = HeldOutbox(broker.outbox)
+    submitting = asyncio.create_task(client.submit(REQUEST))
+    await until(node.requests, "the request")
+    broker.subscriptions[0].lose()
+    await until(lambda: broker.subscriptions[0].made == 2, "another reply queue")
+    outbox.released.set()
+    job_id = await asyncio.wait_for(submitting, 10)
+    first, *_, last = node.requests()
+    assert last.properties.reply_to != first.properties.reply_to
+    await node.answer(last)
+    assert (await client.result(job_id, 10)).status is Status.SUCCEEDED
+
+
+async def test_a_second_submit_shares_the_fate_of_the_first_and_nobody_waits_for_ever(
+    client: Client, broker: Broker, node: Node
+) -> None:
+    outbox = broker.outbox = HeldOutbox(broker.outbox)
+    first = asyncio.create_task(client.submit(REQUEST, job_id="shared"))
+    await until(node.requests, "the request")
+    second = asyncio.create_task(client.submit(REQUEST, job_id="shared"))
+    waiting = asyncio.create_task(client.result("shared"))
+    await asyncio.sleep(0)
+    assert not second.done()
+    outbox.error = PublishRefused("full")
+    outbox.released.set()
+    ended = await asyncio.wait_for(
+        asyncio.gather(first, second, waiting, return_exceptions=True), 10
+    )
+    assert [type(each) for each in ended] == [Overloaded] * 3

@@ -73,3 +73,12 @@ def test_a_forged_reason_is_shown_within_bounds(reason: object) -> None:
     shown = death_reason(dead(**{"x-death": [{"reason": reason}]}))
     assert len(shown) <= MAX_REASON_CHARS
     assert given_up(dead(**{"x-death": [{"reason": reason}]}), ENVELOPE, Text2ImageResult).error
+
+
+@pytest.mark.parametrize("reason", ["delivery_limit", "maxlen", "rejected", "anything"])
+def test_what_was_given_up_is_never_tried_again(reason: str) -> None:
+    message = IncomingMessage(
+        "", "text2image.unanswered", b"", Properties(headers={"x-death": [{"reason": reason}]})
+    )
+    outcome = given_up(message, Envelope("a-job", None, None), Text2ImageResult)
+    assert outcome.disposition is Disposition.DEAD_LETTER
