@@ -120,6 +120,8 @@ class ServiceMetadata(Message):
     """OPEA service type."""
     state: NodeState = Field(examples=["ready"])
     """Whether it takes work."""
+    state_reason: str | None = None
+    """Why it takes none."""
     models: list[ModelInfo] = Field(default_factory=list)
     """Models it offers."""
     device: str | None = Field(default=None, examples=["cpu"])

@@ -20,6 +20,7 @@ JSON_CONTENT_TYPE: Final = "application/json"
 
 # AMQP header names. The attempt count is ours: brokers count `x-death` differently.
 HEADER_ATTEMPT: Final = "x-attempt"
+HEADER_REPLAY: Final = "x-replay"
 HEADER_TRACEPARENT: Final = "traceparent"
 HEADER_TRACESTATE: Final = "tracestate"
 HEADER_DEAD_CODE: Final = "x-dead-code"

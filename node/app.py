@@ -3,12 +3,16 @@
 Start: health endpoint -> broker -> topology -> discovery (`starting`) -> component (download, load,
 warm-up) -> consume (`ready`). A node is visible and its health answers while it loads.
 
+A node that became unfit (jobs fail in a row, or hang) says `unhealthy`, hands everything back and
+raises NodeUnfit: the process starts anew.
+
 Stop (SIGTERM or SIGINT): goodbye (`draining`) -> stop consuming -> give back what waits -> finish
 what runs within the grace, or hand it back -> flush events -> close. A second signal ends
 the grace.
 """
 
 import asyncio
+import random
 import signal
 import time
 from collections.abc import Awaitable, Iterator
@@ -19,23 +23,28 @@ import structlog
 from pydantic import ValidationError
 
 from contracts.control import CancelRequest
-from contracts.discovery import LoadState, NodeState, ServiceMetadata
+from contracts.discovery import LoadState, NodeState
 from contracts.topology import CONTROL, request_queues, service_topology, unanswered_queue
 from node.amqp.broker import AmqpBroker
 from node.component import Component, ComponentLoader
 from node.discovery.announcer import Announcer, questions_for
-from node.discovery.identity import Figures, Identity
-from node.documents import asyncapi_sha256
-from node.egress.artifacts import FsspecArtifactStore
-from node.ports import Broker, Subscribed, Subscription
+from node.discovery.identity import Identity
+from node.errors import NodeUnfit, StoreError
+from node.execution import Execution
+from node.ports import Broker, ResultStore, Subscribed, Subscription
 from node.settings import Settings
+from node.status import NodeStatus
+from node.stores.artifacts import FsspecArtifactStore
+from node.stores.recent import RecentResults
+from node.stores.results import FsspecResultStore
+from node.stores.shared import SharedResults
 from node.tasks import running
 from node.telemetry.health import HealthServer
 from node.telemetry.metrics import Metrics
 from node.worker import Worker
 
 FLUSH_SECONDS = 2.0
-LOAD_SHOWN_SECONDS = 1.0
+SWEEP_SECONDS = 600.0
 
 log = structlog.get_logger(__name__)
 
@@ -64,30 +73,41 @@ def make_broker(settings: Settings) -> AmqpBroker:
 class Node:
     """One process that serves one component.
 
-    State shared between tasks: `_state` and `_loading` are written here only, and read by
-    discovery and the health endpoint.
+    `restart_delay_seconds` is how long an unfit node shows itself as `unhealthy` before it ends.
     """
 
-    def __init__(self, settings: Settings, component: Component, broker: Broker) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        component: Component,
+        broker: Broker,
+        restart_delay_seconds: float = 0.0,
+    ) -> None:
         self._settings = settings
+        self._restart_delay_seconds = restart_delay_seconds
         self._component = component
         self.broker = broker
         self._clock = SystemClock()
         self._metrics = Metrics()
-        self._state = NodeState.STARTING
-        self._loading: LoadState | None = None
         self._stop_requests = 0
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._load_shown_at = 0.0
         self._models = [model.id for model in component.models()]
         self.instance_id = settings.instance_id or uuid4().hex[:12]
         self._health = HealthServer(self._metrics, self.reasons_not_ready)
+        self._results = self._make_results()
+        url = settings.artifact_store
+        self._artifacts = FsspecArtifactStore(url) if url else None
+        self._execution = self._make_execution()
+        self._control: Subscription = broker.subscription([Subscribed(CONTROL)])
+        prefetch_count = settings.slots + settings.look_ahead
+        self._inbox = broker.inbox(self._queues(), prefetch_count, self._prepare_consuming)
         self.worker = self._make_worker()
+        self._status = self._make_status()
         self._announcer = self._make_announcer()
 
     async def run(self, loader: ComponentLoader) -> None:
-        """Serve until a signal or `stop`. Raises SetupError, TopologyMismatch."""
+        """Serve until a signal or `stop`. Raises SetupError, TopologyMismatch, NodeUnfit."""
         settings = self._settings
         with self._signals():
             async with (
@@ -98,9 +118,12 @@ class Node:
                 if not await self._unless_stopped(self._prepare_topology()):
                     return
                 async with running(announcer=self._announcer.run(), control=self._obey()):
-                    if await self._unless_stopped(loader.load(self._component, self._on_load)):
-                        await self._serve()
+                    loading = loader.load(self._component, self._on_load)
+                    if await self._unless_stopped(loading):
+                        if await self._unless_stopped(self._control.queue_name()):
+                            await self._serve()
                         await self._component.close()
+                        await self._end_unfit()
 
     def stop(self) -> None:
         """Drain and end; called again: without waiting for running jobs."""
@@ -110,30 +133,59 @@ class Node:
             self.worker.hand_back()
 
     async def _serve(self) -> None:
-        async with running(inbox=self._inbox.run()):
+        async with running(
+            inbox=self._inbox.run(), results=self._results.run(), sweep=self._sweep()
+        ):
             worker = asyncio.create_task(self.worker.run(), name="worker")
-            self._loading = None
+            self._status.show_load(None)
             self._set_state(NodeState.READY)
             log.info("node.ready", instance_id=self.instance_id, queues=self._queues())
             stopped = asyncio.create_task(self._stopping.wait())
+            unfit = asyncio.create_task(self.worker.unfit.wait())
             try:
-                await asyncio.wait({worker, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({worker, stopped, unfit}, return_when=asyncio.FIRST_COMPLETED)
                 if not worker.done():
                     await self._drain()
                 await worker
                 await self.broker.outbox.flush(FLUSH_SECONDS)
             finally:
-                for task in (worker, stopped):
+                for task in (worker, stopped, unfit):
                     task.cancel()
-                await asyncio.gather(worker, stopped, return_exceptions=True)
+                await asyncio.gather(worker, stopped, unfit, return_exceptions=True)
         log.info("node.stopped", instance_id=self.instance_id)
 
     async def _drain(self) -> None:
-        self._state = NodeState.DRAINING
-        self._announcer.goodbye("draining")
-        await self.worker.drain(self._settings.grace_seconds)
+        grace_seconds = self._settings.grace_seconds
+        if self.worker.unfit.is_set():
+            grace_seconds = 0.0
+            self._set_state(NodeState.UNHEALTHY)
+            log.error("node.unfit", reason=self._execution.unfit)
+        else:
+            self._status.state = NodeState.DRAINING
+            self._announcer.goodbye("draining")
+        await self.worker.drain(grace_seconds)
         if self._stop_requests > 1:
             self.worker.hand_back()
+
+    async def _end_unfit(self) -> None:
+        """Show an unfit node as such for a while. Raises NodeUnfit, unless it was stopped."""
+        if not self.worker.unfit.is_set():
+            return
+        if await self._unless_stopped(asyncio.sleep(self._restart_delay_seconds)):
+            self._announcer.goodbye("unhealthy")
+            await self.broker.outbox.flush(FLUSH_SECONDS)
+            raise NodeUnfit(self._execution.unfit)
+
+    async def _sweep(self) -> None:
+        """Delete what is too old from the stores, now and then."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.5, 1.5))
+            try:
+                await self._results.sweep(self._settings.result_seconds)
+                if self._artifacts is not None:
+                    await self._artifacts.sweep(self._settings.artifact_seconds)
+            except StoreError as error:
+                log.warning("store.not_swept", reason=str(error))
 
     async def _unless_stopped(self, work: Awaitable[object]) -> bool:
         """Await `work`; False when the node was told to stop first."""
@@ -157,6 +209,11 @@ class Node:
         else:
             await self.broker.check(topology)
 
+    async def _prepare_consuming(self) -> None:
+        """Let no job arrive before its cancel can be heard."""
+        await self._prepare_topology()
+        await self._control.queue_name()
+
     async def _obey(self) -> None:
         """Carry out commands that are broadcast to every node."""
         async with running(control=self._control.run()):
@@ -168,21 +225,53 @@ class Node:
                     continue
                 self.worker.cancel(command.job_id)
 
+    def _make_execution(self) -> Execution:
+        return Execution(
+            self._component,
+            settings=self._settings,
+            instance_id=self.instance_id,
+            clock=self._clock,
+            metrics=self._metrics,
+            store=self._artifacts,
+        )
+
     def _make_worker(self) -> Worker:
-        settings = self._settings
-        prefetch_count = settings.slots + settings.look_ahead
-        self._inbox = self.broker.inbox(self._queues(), prefetch_count, self._prepare_topology)
-        self._control: Subscription = self.broker.subscription([Subscribed(CONTROL)])
-        store = FsspecArtifactStore(settings.artifact_store) if settings.artifact_store else None
         return Worker(
             self._component,
             self._inbox,
             self.broker.outbox,
-            settings=settings,
-            instance_id=self.instance_id,
+            self._results,
+            self._execution,
+            settings=self._settings,
             clock=self._clock,
             metrics=self._metrics,
-            store=store,
+        )
+
+    def _make_status(self) -> NodeStatus:
+        return NodeStatus(
+            self._component,
+            self.worker,
+            self._execution,
+            broker=self.broker,
+            clock=self._clock,
+            metrics=self._metrics,
+            slots=self._settings.slots,
+            http_port=lambda: self._health.port,
+        )
+
+    def _make_results(self) -> ResultStore:
+        settings = self._settings
+        recent = RecentResults(
+            settings.recent_results,
+            settings.recent_results_bytes,
+            settings.result_seconds,
+            self._clock,
+        )
+        if settings.result_store is None:
+            return recent
+        model = self._component.result_model
+        return SharedResults(
+            recent, FsspecResultStore(settings.result_store, self.instance_id, model)
         )
 
     def _make_announcer(self) -> Announcer:
@@ -192,8 +281,8 @@ class Node:
             description=self._component.description,
             instance_id=self.instance_id,
             incarnation=int(self._clock.time() * 1000),
-            metadata=self._metadata,
-            figures=self._figures,
+            metadata=self._status.metadata,
+            figures=self._status.figures,
         )
         questions = self.broker.subscription(questions_for(service, self.instance_id))
         return Announcer(identity, self.broker.outbox, questions)
@@ -203,18 +292,11 @@ class Node:
         return (*request_queues(service, self._models), unanswered_queue(service))
 
     def reasons_not_ready(self) -> list[str]:
-        health = self._component.health()
-        reasons = []
-        if self._state is not NodeState.READY:
-            reasons.append(f"the node is {self._state.value}")
-        if not health.healthy:
-            reasons.append(health.detail)
-        if not self.broker.connected():
-            reasons.append(f"the broker is not connected: {self.broker.problem()}")
-        return reasons
+        """List what keeps the node from doing a request now."""
+        return self._status.reasons_not_ready()
 
     def _set_state(self, state: NodeState) -> None:
-        self._state = state
+        self._status.state = state
         self._announcer.changed()
 
     def _on_load(self, loading: LoadState) -> None:
@@ -222,16 +304,8 @@ class Node:
         self._loop.call_soon_threadsafe(self._show_load, loading)
 
     def _show_load(self, loading: LoadState) -> None:
-        now, previous = self._clock.monotonic(), self._loading
-        if (
-            previous
-            and previous.stage == loading.stage
-            and now < self._load_shown_at + LOAD_SHOWN_SECONDS
-        ):
-            return
-        self._loading, self._load_shown_at = loading, now
-        log.info(f"model.{loading.stage}", **loading.model_dump(exclude={"stage"}))
-        self._announcer.changed()
+        if self._status.show_load(loading):
+            self._announcer.changed()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -243,27 +317,3 @@ class Node:
         finally:
             for each in signals:
                 self._loop.remove_signal_handler(each)
-
-    def _metadata(self) -> ServiceMetadata:
-        device = self._component.device()
-        return ServiceMetadata(
-            service_type=self._component.service_type,
-            state=self._state,
-            models=self._component.models(),
-            device=device.device if device else None,
-            device_reason=device.reason if device else None,
-            dtype=device.dtype if device else None,
-            loading=self._loading,
-            memory_total_bytes=device.memory_total_bytes if device else None,
-            memory_free_bytes=device.memory_free_bytes if device else None,
-            slots_total=self._settings.slots,
-            slots_busy=self.worker.busy(),
-            local_queue_depth=self.worker.waiting(),
-            p50_seconds_per_image=self._metrics.p50_seconds_per_image(),
-            http_port=self._health.port,
-            asyncapi_sha256=asyncapi_sha256(),
-        )
-
-    def _figures(self) -> Figures:
-        done = self._metrics
-        return Figures(done.num_requests, done.num_errors, done.last_error, done.processing_seconds)

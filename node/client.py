@@ -9,6 +9,7 @@ request is published again under its job id, which is safe because one id is one
 """
 
 import asyncio
+import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
@@ -30,7 +31,7 @@ from contracts.message import (
     format_time,
 )
 from contracts.result import JobResult, Status
-from contracts.text2image import TEXT2IMAGE, Text2ImageResult
+from contracts.text2image import TEXT2IMAGE, GeneratedImage, Text2ImageResult
 from contracts.topology import (
     CONTROL,
     REQUESTS,
@@ -54,10 +55,12 @@ from node.errors import (
     Unroutable,
 )
 from node.ports import Broker, OutgoingMessage, Properties
+from node.stores.artifacts import image_bytes
 from node.tasks import running
 from node.watches import Watches, terminal_event
 
 RESUBMIT_SECONDS: Final = 1.0
+LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 KEPT_RESULTS: Final = 256
 
 _FAILURES: Final[Mapping[Status, type[JobNotSucceeded]]] = {
@@ -112,6 +115,7 @@ class Client:
         self._reply_queue_changed = asyncio.Event()
         self._replies = broker.subscription(on_ready=self._on_reply_queue)
         self._watches = Watches(broker, service)
+        self._refusals = 0
 
     @classmethod
     @asynccontextmanager
@@ -203,6 +207,13 @@ class Client:
         async for event in watch:
             yield event
 
+    async def image_bytes(self, image: GeneratedImage, timeout_seconds: float = 20.0) -> bytes:
+        """Read the file of an image that came inline or by reference, checked by its SHA-256.
+
+        Raises ArtifactMissing, ArtifactCorrupt, StoreUnavailable.
+        """
+        return await image_bytes(image, timeout_seconds=timeout_seconds)
+
     async def cancel(self, job_id: str) -> None:
         """Ask every node to stop the job; its result will be `cancelled` unless it was done.
 
@@ -252,15 +263,23 @@ class Client:
             except Unroutable as error:
                 raise self._unroutable(pending.request) from error
             except PublishRefused as error:
-                raise Overloaded("the queue is full; try again in a few seconds") from error
+                raise self._overloaded() from error
             except BrokerUnavailable as error:
                 log.info("client.submits_again", reason=str(error))
                 await asyncio.sleep(RESUBMIT_SECONDS)
             else:
+                self._refusals = 0
                 # A queue that was lost meanwhile gets no result: then once more, with the new one.
                 if reply_to == await self._replies.queue_name():
                     pending.confirmed.set_result(None)
                     return
+
+    def _overloaded(self) -> Overloaded:
+        """Suggest a wait that doubles with every refusal in a row, spread out over callers."""
+        self._refusals += 1
+        longest = min(2.0 ** min(self._refusals, 10), LONGEST_RETRY_AFTER_SECONDS)
+        wait = round(longest * random.uniform(0.5, 1.0), 1)
+        return Overloaded(f"the queue is full; try again in {wait} seconds", wait)
 
     def _unroutable(self, request: Message) -> Exception:
         model_id = getattr(request, "model", None)

@@ -19,10 +19,15 @@ NodeError
 │   ├── Unroutable              no queue takes the message
 │   ├── PublishRefused          the queue is full (reject-publish)
 │   └── TopologyMismatch        an exchange or queue is missing, different or forbidden
+├── StoreError                  files or results that nodes share
+│   ├── StoreUnavailable        the store did not answer, is full, or refused
+│   ├── ArtifactMissing         the object is not there: past its retention, or never written
+│   └── ArtifactCorrupt         the object is not what its SHA-256 says
 ├── JobNotSucceeded             a client's job ended otherwise; carries the result
 │   ├── JobFailed
 │   ├── JobCancelled
 │   └── JobExpired
+├── NodeUnfit                   nothing works here until the process starts anew
 └── SetupError                  a person must change something first: one line, exit code 1
 """
 
@@ -111,8 +116,14 @@ class InternalError(JobError):
 
 
 class Overloaded(JobError):
+    """The queue is full; asking again after `retry_after_seconds` may succeed."""
+
     code = FailureCode.OVERLOADED
     disposition = Disposition.RETRY
+
+    def __init__(self, detail: str, retry_after_seconds: float = 5.0) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class JobStopped(NodeError):
@@ -143,6 +154,22 @@ class TopologyMismatch(MessagingError):
     """The broker's exchanges or queues are not as needed, and may not be changed by us."""
 
 
+class StoreError(NodeError):
+    """A store of artifacts or results did not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer within the bound, is full, or refused."""
+
+
+class ArtifactMissing(StoreError):
+    """The object is not there."""
+
+
+class ArtifactCorrupt(StoreError):
+    """The object is not what its name and SHA-256 say."""
+
+
 class JobNotSucceeded(NodeError):
     """What a client raises for a job that did not succeed; `result` tells the whole story."""
 
@@ -162,6 +189,10 @@ class JobCancelled(JobNotSucceeded):
 
 class JobExpired(JobNotSucceeded):
     pass
+
+
+class NodeUnfit(NodeError):
+    """No job can succeed in this process any more; in a new one it may."""
 
 
 class SetupError(NodeError):

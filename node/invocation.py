@@ -16,8 +16,9 @@ from node.ports import Clock
 class RunningJob:
     """Implements `component.Invocation`.
 
-    `_stop` and `handed_back` are written on the event loop and read by the component's thread;
-    each is a single reference, so that a reader sees the old or the new value, never half of one.
+    `_stop` and `handed_back` are written on the event loop and read by the component's thread,
+    `sign_of_life_at` (monotonic seconds) the other way round; each is a single reference, so that
+    a reader sees the old or the new value, never half of one.
     """
 
     def __init__(self, job: Job, events: JobEvents, clock: Clock) -> None:
@@ -27,13 +28,15 @@ class RunningJob:
         self._loop = asyncio.get_running_loop()
         self._stop: Status | None = None
         self.handed_back = False
+        self.sign_of_life_at = clock.monotonic()
 
     @property
     def job_id(self) -> str:
         return self._job.id
 
     def stop_requested(self) -> Status | None:
-        """Say whether the job must stop, and as what."""
+        """Say whether the job must stop, and as what. Who asks is alive."""
+        self.sign_of_life_at = self._clock.monotonic()
         if self._stop is not None:
             return self._stop
         deadline = self._job.deadline
@@ -62,4 +65,5 @@ class RunningJob:
         self._soon(partial(self._events.image, image))
 
     def _soon(self, call: Callable[[], Any]) -> None:
+        self.sign_of_life_at = self._clock.monotonic()
         self._loop.call_soon_threadsafe(call)

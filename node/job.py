@@ -34,7 +34,8 @@ class Job:
     """A validated request with everything that scheduling and work need to know.
 
     `deadline` is in Unix seconds; `received_at` is monotonic seconds; `fingerprint` is the
-    SHA-256 of the validated request, so that one id with two bodies is noticed.
+    SHA-256 of the validated request, so that one id with two bodies is noticed. `replay` counts how
+    often a person took the request out of the dead-letter queue.
     """
 
     envelope: Envelope
@@ -43,6 +44,7 @@ class Job:
     received_at: float
     priority: int = 0
     deadline: float | None = None
+    replay: int = 0
 
     @property
     def id(self) -> str:

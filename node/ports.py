@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from contracts.topology import Topology
+from node.job import Outcome
 
 UNREADABLE_HEADERS: Final = "x-unreadable"
 """The only header of a message whose headers could not be read; its value says why."""
@@ -76,6 +77,9 @@ class Inbox(Protocol):
     def is_live(self, delivery: Delivery) -> bool:
         """Say whether the broker still waits for an answer to this delivery."""
 
+    def is_orphan(self, delivery: Delivery) -> bool:
+        """Say whether its queue was taken away: nobody will hand the message out again."""
+
     async def ack(self, delivery: Delivery) -> bool:
         """Settle a delivery; False when it was stale and the broker will redeliver it."""
 
@@ -117,6 +121,17 @@ class Subscribed:
 
     exchange: str
     routing_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """What a queue holds ready to be delivered, and how many consumers it has.
+
+    A consumer counts for as long as it has deliveries that it did not answer.
+    """
+
+    messages: int
+    consumers: int
 
 
 class Subscription(Protocol):
@@ -168,6 +183,9 @@ class Broker(Protocol):
     async def check(self, topology: Topology) -> None:
         """Raise TopologyMismatch that names everything that is missing or forbidden."""
 
+    async def depth(self, queue: str) -> QueueDepth:
+        """Ask how full a queue is. Raises TopologyMismatch when it is missing."""
+
     def connected(self) -> bool:
         """Say whether every connection is up."""
 
@@ -182,7 +200,58 @@ class ArtifactStore(Protocol):
     """Where image files go that do not travel inside a message."""
 
     async def put(self, data: bytes, sha256: str, media_type: str) -> str:
-        """Keep bytes under their content address and return a URI. Raises OSError."""
+        """Keep bytes under their content address and return a URI.
+
+        On return the store holds these bytes: they were read back, or were there before and are
+        what their address says. Raises StoreUnavailable, ArtifactCorrupt.
+        """
+
+    async def sweep(self, max_age_seconds: float) -> int:
+        """Delete what was put longer ago and return how many. Raises StoreUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptResult:
+    """How a job ended, kept for further copies of its request.
+
+    `replay` counts how often a person took the request out of the dead-letter queue.
+    """
+
+    job_id: str
+    fingerprint: str
+    outcome: Outcome
+    replay: int = 0
+
+
+class ResultStore(Protocol):
+    """Results of finished jobs, and which node works on which job, shared by the nodes of a fleet.
+
+    All methods raise StoreUnavailable when the store does not answer: then a node goes on alone.
+    """
+
+    async def run(self) -> None:
+        """Keep the claims of this node alive until cancelled."""
+
+    async def find(self, job_id: str) -> KeptResult | None:
+        """Look up how a job ended."""
+
+    async def keep(self, kept: KeptResult) -> KeptResult:
+        """Keep a result, unless the job has one with the same or a later `replay`.
+
+        Returns the result that stands: all nodes answer with that one.
+        """
+
+    async def claim(self, job_id: str) -> bool:
+        """Take the work on a job; False while another living node has it.
+
+        A claim lasts until `release`, or until its node was not heard of for the lease.
+        """
+
+    async def release(self, job_id: str) -> None:
+        """Give the work up, so that another node may claim it at once."""
+
+    async def sweep(self, max_age_seconds: float) -> int:
+        """Delete what was kept longer ago and return how many."""
 
 
 class Clock(Protocol):

@@ -1,7 +1,6 @@
 """What a person sees of a job: a live progress bar, then files."""
 
 import asyncio
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from contracts.events import JobEvent, ProgressEvent
-from contracts.text2image import Text2ImageResult
+from contracts.text2image import GeneratedImage, Text2ImageResult
 from node.client import Client
+from node.errors import StoreError
+from node.stores.artifacts import image_bytes
 
 
 async def watched(
@@ -41,18 +42,23 @@ def _progress_of(event: JobEvent) -> dict[str, Any]:
     return {"description": str(event.event)}
 
 
-def write_images(result: Text2ImageResult, out: Path | None) -> list[Path]:
-    """Write the images to a file or folder; returns their paths, or URIs where they are stored."""
-    paths = []
-    for image in result.images:
-        if image.b64_json is None:
-            paths.append(Path(image.uri or ""))
-            continue
-        path = _image_path(result, image.index, image.media_type, out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(image.b64_json))
-        paths.append(path)
-    return paths
+def write_images(result: Text2ImageResult, out: Path | None) -> list[str]:
+    """Write the images to a file or folder; not to be called from an event loop.
+
+    Returns the path of each, or its URI and why where the store does not give it.
+    """
+    return [_written(result, image, out) for image in result.images]
+
+
+def _written(result: Text2ImageResult, image: GeneratedImage, out: Path | None) -> str:
+    try:
+        data = asyncio.run(image_bytes(image))
+    except StoreError as error:
+        return f"{image.uri or f'image {image.index}'} (not written: {error})"
+    path = _image_path(result, image.index, image.media_type, out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return str(path)
 
 
 def _image_path(result: Text2ImageResult, index: int, media_type: str, out: Path | None) -> Path:

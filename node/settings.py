@@ -47,16 +47,26 @@ class Settings(BaseSettings):
     """Jobs fetched beyond those that run."""
     grace_seconds: float = Field(default=120.0, ge=0)
     """How long running jobs may take to finish after SIGTERM."""
+    stall_seconds: float = Field(default=600.0, gt=0)
+    """A job that gives no sign of life for so long is given up, and the node starts anew."""
+    max_failed_jobs: int = Field(default=3, ge=1)
+    """So many jobs in a row that fail by the node's own fault make it start anew."""
     max_request_bytes: int = Field(default=1_048_576, ge=1024)
     """Larger request bodies are refused unread."""
     max_inline_bytes: int = Field(default=12 * 1024 * 1024, ge=1024)
     """Larger results are put into the artifact store."""
+    result_seconds: float = Field(default=3600.0, gt=0)
+    """How long a result is kept, and replayed when its request comes again."""
     recent_results: int = Field(default=64, ge=1)
-    """Results kept in memory and replayed when their request comes again."""
+    """Results kept in memory."""
     recent_results_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
     """Memory bound of the results kept."""
+    result_store: str | None = None
+    """fsspec URL where nodes share results, so that a fleet does a job once; e.g. s3://bucket/jobs."""
     artifact_store: str | None = None
     """fsspec URL for `reference` responses and large results, e.g. file:///srv/images."""
+    artifact_seconds: float = Field(default=7 * 24 * 3600.0, gt=0)
+    """How long files stay in the artifact store."""
 
     http_host: str = "127.0.0.1"
     """Address of health and metrics."""

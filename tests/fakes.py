@@ -2,11 +2,12 @@
 
 import asyncio
 import itertools
-import time
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from contracts.discovery import ModelInfo, ModelLimits
@@ -14,15 +15,55 @@ from contracts.result import JobResult, Status
 from contracts.text2image import Text2ImageRequest, Text2ImageResult
 from contracts.topology import Topology
 from node.component import Component, DeviceInfo, Health, Invocation, ReportLoad
-from node.errors import InvalidRequest, JobStopped, ModelNotAvailable, PublishRefused, Unroutable
+from node.errors import (
+    BrokerUnavailable,
+    InvalidRequest,
+    JobStopped,
+    ModelNotAvailable,
+    PublishRefused,
+    TopologyMismatch,
+    Unroutable,
+)
 from node.ports import (
     Delivery,
     IncomingMessage,
     OnReady,
     OutgoingMessage,
     Prepare,
+    QueueDepth,
     Subscribed,
 )
+
+
+class Fault(StrEnum):
+    """What can go wrong while something here is awaited."""
+
+    CONNECTION_LOST = "connection_lost"
+    """Unanswered deliveries go back, and answers to them are stale."""
+    ANSWER_LOST = "answer_lost"
+    """The same, just after an answer was written: the broker never reads it."""
+    OUT_OF_ORDER = "out_of_order"
+    """The first message of a queue goes to its end."""
+    NOT_PUBLISHED = "not_published"
+    CONFIRM_LOST = "confirm_lost"
+    """The message was published, its publisher does not get to know it."""
+    PUBLISHED_TWICE = "published_twice"
+    REFUSED = "refused"
+    STORE_AWAY = "store_away"
+    STORE_ANSWER_LOST = "store_answer_lost"
+    """The store did what was asked, who asked does not get to know it."""
+
+    def __repr__(self) -> str:
+        return f"Fault.{self.name}"
+
+
+Inject = Callable[..., Awaitable[Fault | None]]
+"""Called with the faults that are possible at an await; may take time, and chooses one or none."""
+
+
+async def nothing_goes_wrong(*_: Fault) -> Fault | None:
+    """Inject no faults, and add no await to those that are there anyway."""
+    return None
 
 
 def topic_matches(pattern: str, routing_key: str) -> bool:
@@ -37,6 +78,12 @@ def _words_match(pattern: list[str], words: list[str]) -> bool:
     if head == "#":
         return any(_words_match(rest, words[i:]) for i in range(len(words) + 1))
     return bool(words) and head in ("*", words[0]) and _words_match(rest, words[1:])
+
+
+TIMER_ERROR_SECONDS = 1e-6
+REFUSED_AGAIN_SECONDS = 1.0
+UNSET_DELIVERY_LIMIT = 20
+"""That of RabbitMQ 4; RabbitMQ 3 has none."""
 
 
 @dataclass
@@ -64,12 +111,18 @@ class InMemoryServer:
         self.bindings: list[tuple[str, str, str]] = []
         self.names = (f"amq.gen-{n}" for n in itertools.count(1))
         self.published = asyncio.Event()
+        self.consumers: Counter[str] = Counter()
 
     def declare(self, topology: Topology) -> None:
         for exchange in topology.exchanges:
             self.exchanges[exchange.name] = exchange.type
         for queue in topology.queues:
-            self.queues.setdefault(queue.name, _Queue(queue.name, queue.arguments))
+            declared = self.queues.setdefault(queue.name, _Queue(queue.name, queue.arguments))
+            for name in queue.arguments.keys() | declared.arguments.keys():
+                if queue.arguments.get(name) != declared.arguments.get(name):
+                    raise TopologyMismatch(
+                        f"PRECONDITION_FAILED - inequivalent arg '{name}' for queue '{queue.name}'"
+                    )
         for binding in topology.bindings:
             self.bind(binding.exchange, binding.queue, binding.routing_key)
 
@@ -116,9 +169,13 @@ class InMemoryServer:
         given = [ttl for ttl in ttls if ttl is not None]
         if not given:
             return None
-        asyncio.get_running_loop().call_later(min(given), queue.changed.set)
-        asyncio.get_running_loop().call_later(min(given), self.sweep, queue)
-        return time.monotonic() + min(given)
+        return self._expires_in(queue, min(given))
+
+    def _expires_in(self, queue: _Queue, seconds: float) -> float:
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, queue.changed.set)
+        loop.call_later(seconds, self.sweep, queue)
+        return loop.time() + seconds
 
     def enqueue(self, queue: _Queue, item: _Item, *, front: bool = False) -> None:
         if front:
@@ -134,15 +191,22 @@ class InMemoryServer:
     def sweep(self, queue: _Queue) -> None:
         while queue.items:
             item = queue.items[0]
-            if item.expires_at is None or item.expires_at > time.monotonic():
+            # A timer may fire a rounding error early, and no other one would follow.
+            now = asyncio.get_running_loop().time() + TIMER_ERROR_SECONDS
+            if item.expires_at is None or item.expires_at > now:
+                return
+            try:
+                self.dead_letter(queue, item, "expired")
+            except PublishRefused:
+                # Dead-lettered at least once: it stays until the next queue has room for it.
+                item.expires_at = self._expires_in(queue, REFUSED_AGAIN_SECONDS)
                 return
             queue.items.popleft()
-            self.dead_letter(queue, item, "expired")
 
     def give_back(self, queue: _Queue, item: _Item) -> None:
         item.redelivered = True
-        limit = queue.arguments.get("x-delivery-limit")
-        if limit is not None and item.deliveries > limit:
+        limit = queue.arguments.get("x-delivery-limit", UNSET_DELIVERY_LIMIT)
+        if item.deliveries > limit:
             self.dead_letter(queue, item, "delivery_limit")
         else:
             self.enqueue(queue, item, front=True)
@@ -152,7 +216,7 @@ class InMemoryServer:
         if exchange is None:
             return
         message = item.message
-        death = {"reason": reason, "queue": queue.name}
+        death = {"reason": reason, "queue": queue.name, "time": datetime.now(UTC)}
         headers = {**message.properties.headers, "x-death": [death]}
         self.publish(
             OutgoingMessage(
@@ -167,10 +231,18 @@ class InMemoryServer:
 class InMemoryInbox:
     """Passes the same suites as `node.amqp.inbox.AmqpInbox`."""
 
-    def __init__(self, server: InMemoryServer, queues: Sequence[str], prefetch_count: int) -> None:
+    def __init__(
+        self,
+        server: InMemoryServer,
+        queues: Sequence[str],
+        prefetch_count: int,
+        inject: Inject = nothing_goes_wrong,
+    ) -> None:
         self._server = server
         self._names = queues
         self._prefetch_count = prefetch_count
+        self._inject = inject
+        self._interruptions = 0
         self._generation = 1
         self._unanswered: dict[int, tuple[_Queue, _Item]] = {}
         self._tags = itertools.count(1)
@@ -179,18 +251,23 @@ class InMemoryInbox:
         self._stopped = False
 
     async def run(self) -> None:
+        self._server.consumers.update(self._names)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for name in self._names:
                     tasks.create_task(self._consume(name))
         finally:
             self.lose_connection()
+            self._server.consumers.subtract(self._names)
 
     async def _consume(self, name: str) -> None:
         while True:
             queue = self._server.queues.get(name)
-            if queue is None or self._stopped:
-                await asyncio.sleep(0.01)
+            if queue is None or self._stopped or self._interruptions:
+                await asyncio.sleep(0.01 if queue is None else 1.0)
+                continue
+            await self._upset(queue)
+            if self._stopped or self._interruptions:
                 continue
             held = sum(1 for each, _ in self._unanswered.values() if each is queue)
             item = self._server.take(queue) if held < self._prefetch_count else None
@@ -206,6 +283,16 @@ class InMemoryInbox:
                 continue
             self._hand_over(queue, item)
 
+    async def _upset(self, queue: _Queue) -> None:
+        possible = [Fault.CONNECTION_LOST] if self._unanswered else []
+        if len(queue.items) > 1:
+            possible.append(Fault.OUT_OF_ORDER)
+        fault = await self._inject(*possible)
+        if fault is Fault.CONNECTION_LOST:
+            self.lose_connection()
+        elif fault is Fault.OUT_OF_ORDER:
+            queue.items.rotate(-1)
+
     def _hand_over(self, queue: _Queue, item: _Item) -> None:
         item.deliveries += 1
         tag = next(self._tags)
@@ -216,19 +303,35 @@ class InMemoryInbox:
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         while (delivery := await self._handed_over.get()) is not None:
+            if await self._inject(Fault.CONNECTION_LOST) is not None:
+                self.lose_connection()
             yield delivery
 
     def is_live(self, delivery: Delivery) -> bool:
         return delivery.generation == self._generation and delivery.tag in self._unanswered
 
+    def is_orphan(self, delivery: Delivery) -> bool:
+        return delivery.queue not in self._server.queues
+
     async def ack(self, delivery: Delivery) -> bool:
+        if await self._answer_is_lost(delivery):
+            return True
         return self._answer(delivery) is not None
 
     async def requeue(self, delivery: Delivery) -> bool:
+        if await self._answer_is_lost(delivery):
+            return True
         answered = self._answer(delivery)
         if answered is not None:
             self._server.give_back(*answered)
         return answered is not None
+
+    async def _answer_is_lost(self, delivery: Delivery) -> bool:
+        fault = await self._inject(Fault.CONNECTION_LOST, Fault.ANSWER_LOST)
+        lost = fault is Fault.ANSWER_LOST and self.is_live(delivery)
+        if fault is not None:
+            self.lose_connection()
+        return lost
 
     def _answer(self, delivery: Delivery) -> tuple[_Queue, _Item] | None:
         self._room.set()
@@ -237,8 +340,29 @@ class InMemoryInbox:
         return self._unanswered.pop(delivery.tag, None)
 
     async def stop_consuming(self) -> None:
+        if await self._inject(Fault.CONNECTION_LOST) is not None:
+            self.lose_connection()
         self._stopped = True
         self._handed_over.put_nowait(None)
+
+    def unanswered(self) -> list[str]:
+        """List the queues of the deliveries that the broker waits for an answer to."""
+        return [queue.name for queue, _ in self._unanswered.values()]
+
+    def die(self) -> None:
+        """End as a process does that is killed."""
+        self._stopped = True
+        self.lose_connection()
+
+    def interrupt(self, seconds: float) -> None:
+        """Lose the connection, and get the next one only after so long."""
+        self._interruptions += 1
+        self.lose_connection()
+        asyncio.get_running_loop().call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._interruptions -= 1
+        self._room.set()
 
     def lose_connection(self) -> None:
         """Drop the connection: every unanswered delivery goes back to its queue."""
@@ -252,14 +376,35 @@ class InMemoryInbox:
 class InMemoryOutbox:
     """Passes the same suites as `node.amqp.outbox.AmqpOutbox`; `faults` are raised first."""
 
-    def __init__(self, server: InMemoryServer) -> None:
+    def __init__(self, server: InMemoryServer, inject: Inject = nothing_goes_wrong) -> None:
         self._server = server
+        self._inject = inject
         self.faults: deque[Exception] = deque()
 
     async def publish(self, message: OutgoingMessage) -> None:
         await asyncio.sleep(0)
         if self.faults:
             raise self.faults.popleft()
+        possible = [Fault.NOT_PUBLISHED, Fault.CONFIRM_LOST, Fault.PUBLISHED_TWICE]
+        if self._may_be_refused(message):
+            possible.append(Fault.REFUSED)
+        fault = await self._inject(*possible)
+        if fault is Fault.NOT_PUBLISHED:
+            raise BrokerUnavailable("injected: the message did not get to the broker")
+        if fault is Fault.REFUSED:
+            raise PublishRefused("injected: the queue is full")
+        if fault is Fault.PUBLISHED_TWICE:
+            self._route(message)
+        self._route(message)
+        if fault is Fault.CONFIRM_LOST:
+            raise BrokerUnavailable("injected: the confirm did not get back")
+        await self._inject()
+
+    def _may_be_refused(self, message: OutgoingMessage) -> bool:
+        queues = self._server.route(message.exchange, message.routing_key)
+        return any(each.arguments.get("x-overflow") == "reject-publish" for each in queues)
+
+    def _route(self, message: OutgoingMessage) -> None:
         kind = self._server.exchanges.get(message.exchange)
         if self._server.publish(message) == 0 and kind != "fanout":
             raise Unroutable("no queue takes the message")
@@ -276,35 +421,60 @@ class InMemorySubscription:
     """Passes the same suites as `node.amqp.subscription.AmqpSubscription`."""
 
     def __init__(
-        self, server: InMemoryServer, subscribed: Sequence[Subscribed], on_ready: OnReady | None
+        self,
+        server: InMemoryServer,
+        subscribed: Sequence[Subscribed],
+        on_ready: OnReady | None,
+        inject: Inject = nothing_goes_wrong,
     ) -> None:
         self._server = server
         self._subscribed = dict.fromkeys(subscribed)
         self._on_ready = on_ready
+        self._inject = inject
         self._queue: _Queue | None = None
         self._ready = asyncio.Event()
+        self._interrupted = asyncio.Event()
+        self._down_seconds = 0.0
 
     async def run(self) -> None:
+        while True:
+            await self._listen_until_interrupted()
+            await asyncio.sleep(self._down_seconds)
+
+    async def _listen_until_interrupted(self) -> None:
         queue = self._queue = _Queue(next(self._server.names))
         self._server.queues[queue.name] = queue
         for each in self._subscribed:
             self._server.bind(each.exchange, queue.name, each.routing_key)
+        self._interrupted.clear()
         self._ready.set()
         try:
             if self._on_ready is not None:
                 await self._on_ready(queue.name)
-            await asyncio.Event().wait()
+            await self._interrupted.wait()
         finally:
+            self._ready.clear()
+            queue.items.clear()
             del self._server.queues[queue.name]
+            queue.changed.set()
+
+    def interrupt(self, seconds: float) -> None:
+        """Lose the connection, and the queue with what is in it; get new ones after so long."""
+        self._down_seconds = seconds
+        self._interrupted.set()
 
     async def __aiter__(self) -> AsyncIterator[IncomingMessage]:
-        await self._ready.wait()
-        assert self._queue is not None
         while True:
-            while (item := self._server.take(self._queue)) is not None:
+            await self._ready.wait()
+            queue = self._queue
+            assert queue is not None
+            while (item := self._server.take(queue)) is not None:
+                if await self._inject(Fault.CONNECTION_LOST) is not None:
+                    self.interrupt(0.0)
                 yield item.message
-            self._queue.changed.clear()
-            await self._queue.changed.wait()
+            if queue.name in self._server.queues:
+                queue.changed.clear()
+                await queue.changed.wait()
 
     async def queue_name(self) -> str:
         await self._ready.wait()
@@ -327,10 +497,14 @@ class InMemorySubscription:
 class InMemoryBroker:
     """One connection to an `InMemoryServer`."""
 
-    def __init__(self, server: InMemoryServer | None = None) -> None:
+    def __init__(
+        self, server: InMemoryServer | None = None, inject: Inject = nothing_goes_wrong
+    ) -> None:
         self.server = server or InMemoryServer()
-        self.outbox = InMemoryOutbox(self.server)
+        self.outbox = InMemoryOutbox(self.server, inject)
         self.inboxes: list[InMemoryInbox] = []
+        self._subscriptions: list[InMemorySubscription] = []
+        self._inject = inject
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -339,20 +513,37 @@ class InMemoryBroker:
     def inbox(
         self, queues: Sequence[str], prefetch_count: int, prepare: Prepare | None = None
     ) -> InMemoryInbox:
-        inbox = InMemoryInbox(self.server, queues, prefetch_count)
+        inbox = InMemoryInbox(self.server, queues, prefetch_count, self._inject)
         self.inboxes.append(inbox)
         return inbox
 
     def subscription(
         self, subscribed: Sequence[Subscribed] = (), on_ready: OnReady | None = None
     ) -> InMemorySubscription:
-        return InMemorySubscription(self.server, subscribed, on_ready)
+        subscription = InMemorySubscription(self.server, subscribed, on_ready, self._inject)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def interrupt(self, seconds: float) -> None:
+        """Lose every connection, and get the next ones only after so long."""
+        for each in (*self.inboxes, *self._subscriptions):
+            each.interrupt(seconds)
+
+    def die(self) -> None:
+        """End as a process does that is killed; what it awaits then must not go on."""
+        for each in self.inboxes:
+            each.die()
 
     async def apply(self, topology: Topology) -> None:
         self.server.declare(topology)
 
     async def check(self, topology: Topology) -> None:
         return None
+
+    async def depth(self, queue: str) -> QueueDepth:
+        if (found := self.server.queues.get(queue)) is None:
+            raise TopologyMismatch(f"NOT_FOUND - no queue '{queue}'")
+        return QueueDepth(len(found.items), self.server.consumers[queue])
 
     def connected(self) -> bool:
         return True

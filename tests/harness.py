@@ -111,11 +111,17 @@ class World:
         self._connect = connect
         self._stack = stack
 
-    async def node(self, component: Component | None = None, **given: Any) -> NodeHandle:
+    async def node(
+        self,
+        component: Component | None = None,
+        *,
+        restart_delay_seconds: float = 0.0,
+        **given: Any,
+    ) -> NodeHandle:
         """Start a node and wait until it is ready."""
         settings = Settings(http_port=0, **given)
         component = component or ScriptedComponent()
-        node = Node(settings, component, self._connect())
+        node = Node(settings, component, self._connect(), restart_delay_seconds)
         loader = ComponentLoader(ComponentRegistry(), settings)
         handle = NodeHandle(node, component, asyncio.create_task(node.run(loader)))
         self._stack.push_async_callback(handle.kill)

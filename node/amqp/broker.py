@@ -9,8 +9,8 @@ from node.amqp.inbox import AmqpInbox
 from node.amqp.outbox import AmqpOutbox
 from node.amqp.subscription import AmqpSubscription
 from node.amqp.tolerance import tolerate_hostile_properties
-from node.amqp.topology import apply_topology, check_topology
-from node.ports import OnReady, Prepare, Subscribed
+from node.amqp.topology import apply_topology, check_topology, queue_depth
+from node.ports import OnReady, Prepare, QueueDepth, Subscribed
 from node.tasks import running
 
 
@@ -62,6 +62,10 @@ class AmqpBroker:
     async def check(self, topology: Topology) -> None:
         """Raise TopologyMismatch that names everything that is missing."""
         await check_topology(self._control, topology)
+
+    async def depth(self, queue: str) -> QueueDepth:
+        """Ask how full a queue is. Raises TopologyMismatch when it is missing."""
+        return await queue_depth(self._control, queue)
 
     def connected(self) -> bool:
         """Say whether every connection is up."""

@@ -17,10 +17,12 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
 from node.amqp.translation import translated
+from node.errors import MessagingError
 
 BACKOFF_FIRST_SECONDS: Final = 0.2
 BACKOFF_MAX_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 0.5
+NOTICE_SECONDS: Final = 0.05
 DIAL_TIMEOUT_SECONDS: Final = 10.0
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 
@@ -72,6 +74,13 @@ class SupervisedConnection:
         assert connection is not None
         with translated():
             channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+            try:
+                await channel.initialize()
+            except BaseException:
+                # A connection that was closed a moment ago refuses at once, without giving way:
+                # whoever tries again and again must let `run` notice.
+                await asyncio.sleep(NOTICE_SECONDS)
+                raise
             async with channel:
                 yield channel
 
@@ -85,7 +94,7 @@ class SupervisedConnection:
             attempt += 1
             try:
                 return await self._dial(url)
-            except (OSError, TimeoutError, aio_pika.exceptions.AMQPError) as error:
+            except MessagingError as error:
                 self.problem = f"{_without_password(url)}: {_first_line(error)}"
                 log.warning(
                     "connection.refused",
@@ -110,15 +119,17 @@ class SupervisedConnection:
         name = f"text2image-node {self.role}"
         connection = aio_pika.Connection(url, client_properties={"connection_name": name})
         try:
-            async with asyncio.timeout(DIAL_TIMEOUT_SECONDS):
-                await connection.connect()
+            with translated():
+                async with asyncio.timeout(DIAL_TIMEOUT_SECONDS):
+                    await connection.connect()
         except BaseException:
             # Not closed, its destructor would start a coroutine that nobody awaits.
             await connection.close()
             raise
         connection.close_callbacks.add(on_close)
-        if connection.is_closed:
-            lost.set_result(None)
+        if connection.transport is None or connection.transport.connection.is_closed:
+            # It went away before anybody listened for that.
+            on_close(None, None)
         log.info("connection.opened", role=self.role, host=_without_password(url))
         return connection, lost
 

@@ -41,6 +41,7 @@ class AmqpInbox:
         self._channel: AbstractChannel | None = None
         self._consumers: dict[AbstractQueue, str] = {}
         self._generation = 0
+        self._withdrawn: set[tuple[int, str]] = set()
         self._stopped = False
 
     async def run(self) -> None:
@@ -104,7 +105,10 @@ class AmqpInbox:
     def _on_broker_cancel(self, frame: spec.Basic.Cancel, ended: asyncio.Event) -> None:
         # The queue was deleted or its leader moved. Deliveries of the other queues on this
         # channel are still ours, so they go back and come again on the next channel.
-        log.warning("inbox.cancelled_by_broker", consumer_tag=frame.consumer_tag)
+        for queue, tag in self._consumers.items():
+            if tag == frame.consumer_tag:
+                self._withdrawn.add((self._generation, queue.name))
+                log.warning("inbox.cancelled_by_broker", queue=queue.name)
         ended.set()
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
@@ -119,6 +123,13 @@ class AmqpInbox:
             and not channel.is_closed
             and delivery.generation == self._generation
         )
+
+    def is_orphan(self, delivery: Delivery) -> bool:
+        """Say whether the broker cancelled the consumer that the delivery came to.
+
+        Where only the queue's leader moved it comes again, and is answered with the same result.
+        """
+        return (delivery.generation, delivery.queue) in self._withdrawn
 
     async def ack(self, delivery: Delivery) -> bool:
         """Settle a delivery; False when it was stale."""

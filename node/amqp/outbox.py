@@ -82,6 +82,8 @@ class AmqpOutbox:
     async def _offer_channel_until_closed(self, channel: AbstractChannel) -> None:
         closed = asyncio.Event()
         channel.close_callbacks.add(lambda *_: closed.set())
+        if channel.is_closed:
+            raise BrokerUnavailable("the channel closed as it was opened")
         if self._confirming is None or self._confirming.done():
             self._confirming = asyncio.get_running_loop().create_future()
         self._confirming.set_result(channel)

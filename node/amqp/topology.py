@@ -6,6 +6,7 @@ from contracts.topology import Binding, Exchange, Queue, Topology
 from node.amqp.connection import SupervisedConnection
 from node.amqp.translation import translated
 from node.errors import TopologyMismatch
+from node.ports import QueueDepth
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,15 @@ async def check_topology(connection: SupervisedConnection, topology: Topology) -
     problems = [problem for entity in entities if (problem := await _problem(connection, entity))]
     if problems:
         raise TopologyMismatch("; ".join(problems))
+
+
+async def queue_depth(connection: SupervisedConnection, name: str) -> QueueDepth:
+    """Ask how full a queue is. Raises TopologyMismatch when it is missing."""
+    with translated():
+        async with connection.channel() as channel:
+            queue = await channel.declare_queue(name, passive=True)
+    declared = queue.declaration_result
+    return QueueDepth(declared.message_count or 0, declared.consumer_count or 0)
 
 
 async def _declare(connection: SupervisedConnection, entity: Exchange | Queue | Binding) -> None:

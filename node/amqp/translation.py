@@ -42,6 +42,13 @@ def translated() -> Iterator[None]:
     except (AMQPError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError) as error:
         # aiormq and aio-pika raise RuntimeError for closed channels and connections.
         raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+    except asyncio.CancelledError as error:
+        # aiormq cancels calls in flight when heartbeats stay away. Nobody cancelled this task:
+        # let through, it would end the task without a word.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise BrokerUnavailable("the connection went away during the call") from error
 
 
 def to_aio_pika(message: OutgoingMessage) -> aio_pika.Message:

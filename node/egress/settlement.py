@@ -33,7 +33,7 @@ class Settlement:
     """Answers deliveries of one service, for as long as the broker waits for the answer.
 
     When a delivery goes stale, answering stops: the broker hands its message out again, and
-    whoever gets it answers that one.
+    whoever gets it answers that one. Not so when the queue was deleted: then nobody else will.
     """
 
     def __init__(self, service: str, inbox: Inbox, outbox: Outbox, clock: Clock) -> None:
@@ -113,7 +113,7 @@ class Settlement:
     ) -> bool:
         """Publish until confirmed; False once the delivery is stale. Raises `final` errors only."""
         backoff = BACKOFF_FIRST_SECONDS
-        while self._inbox.is_live(delivery):
+        while self._inbox.is_live(delivery) or self._inbox.is_orphan(delivery):
             try:
                 await publish()
             except final:

@@ -12,6 +12,7 @@ from contracts.message import (
     CLOUDEVENTS_PREFIXES,
     HEADER_ATTEMPT,
     HEADER_EXPIRYTIME,
+    HEADER_REPLAY,
     HEADER_TRACEPARENT,
     HEADER_TRACESTATE,
     JSON_CONTENT_TYPE,
@@ -25,7 +26,7 @@ from node.job import Envelope, Job
 from node.ports import UNREADABLE_HEADERS, IncomingMessage
 
 MAX_DETAIL_CHARS: Final = 600
-MAX_ATTEMPT: Final = 1000
+MAX_COUNT: Final = 1000
 MAX_ERRORS: Final = 20
 MAX_SHOWN_CHARS: Final = 60
 MAX_TIME: Final = 253_402_300_799.0
@@ -69,6 +70,7 @@ def decode(
             received_at=arrival.received_at,
             priority=arrival.message.properties.priority,
             deadline=read_deadline(arrival.message, arrival.received_time),
+            replay=_count(arrival.message.properties.headers.get(HEADER_REPLAY), least=0),
         )
     except JobError as error:
         return Undecodable(envelope, error)
@@ -88,7 +90,7 @@ def read_envelope(message: IncomingMessage) -> Envelope:
         reply_to=properties.reply_to or None,
         correlation_id=properties.correlation_id,
         headers=_passed_through(properties.headers),
-        attempt=_attempt(properties.headers.get(HEADER_ATTEMPT)),
+        attempt=_count(properties.headers.get(HEADER_ATTEMPT), least=1),
     )
 
 
@@ -164,9 +166,9 @@ def _is_passed_through(name: str) -> bool:
     return trace or (name.startswith(CLOUDEVENTS_PREFIXES) and not name.endswith("expirytime"))
 
 
-def _attempt(value: Any) -> int:
-    # A header from outside: anything but a sensible count is a first attempt.
-    return value if type(value) is int and 1 <= value <= MAX_ATTEMPT else 1
+def _count(value: Any, least: int) -> int:
+    # A header from outside: anything but a sensible count is none.
+    return value if type(value) is int and least <= value <= MAX_COUNT else least
 
 
 def explain(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""The ledger of jobs that a node knows: waiting, running, finished, or cancelled in advance.
+"""The ledger of jobs that a node has taken and not answered, and of cancels that came early.
 
 One job id is one job: copies and redeliveries of its request join it, and all are answered with
 the same outcome. Pure state: the worker is its only writer.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from node.job import Job, Outcome
+from node.job import Job
 from node.ports import Delivery
 from node.scheduling.policy import next_job
 
@@ -31,90 +31,83 @@ class Claim(StrEnum):
 
     NEW = "new"
     JOINED = "joined"
-    FINISHED = "finished"
     CONFLICT = "conflict"
 
 
+class Stage(StrEnum):
+    """How far a job has come: taken, allowed to start, started, ended but not yet answered."""
+
+    TAKEN = "taken"
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
 @dataclass(slots=True)
-class _Active:
+class _Entry:
     job: Job
     askers: list[Asker]
-    running: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    fingerprint: str
-    outcome: Outcome
-    size_bytes: int
+    stage: Stage = Stage.TAKEN
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Jobs by id, with bounds on how many finished ones are kept."""
+    """Jobs by id, from their first request to their outcome."""
 
-    max_finished: int
-    max_finished_bytes: int
-    _active: dict[str, _Active] = field(default_factory=dict)
-    _finished: OrderedDict[str, _Finished] = field(default_factory=OrderedDict)
+    _jobs: dict[str, _Entry] = field(default_factory=dict)
     _tombstones: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     def claim(self, asker: Asker) -> Claim:
         """Enter a request: as a new job, or as one more asker of a known one."""
         job = asker.job
-        if (finished := self._finished.get(job.id)) is not None:
-            same = finished.fingerprint == job.fingerprint
-            return Claim.FINISHED if same else Claim.CONFLICT
-        if (active := self._active.get(job.id)) is None:
-            self._active[job.id] = _Active(job, [asker])
+        if (entry := self._jobs.get(job.id)) is None:
+            self._jobs[job.id] = _Entry(job, [asker])
             return Claim.NEW
-        if active.job.fingerprint != job.fingerprint:
+        if entry.job.fingerprint != job.fingerprint:
             return Claim.CONFLICT
-        active.askers = [each for each in active.askers if not _replaced(each, asker)] + [asker]
+        entry.askers = [each for each in entry.askers if not _replaced(each, asker)] + [asker]
         return Claim.JOINED
 
-    def outcome(self, job_id: str) -> Outcome:
-        """Look up how a finished job ended. Raises KeyError."""
-        return self._finished[job_id].outcome
+    def has_taken(self, job: Job) -> bool:
+        """Say whether this very job was taken, and neither admitted nor ended since."""
+        entry = self._jobs.get(job.id)
+        return entry is not None and entry.job is job and entry.stage is Stage.TAKEN
 
-    def is_finished(self, job_id: str) -> bool:
-        """Say whether the outcome is still kept."""
-        return job_id in self._finished
-
-    def active(self, job_id: str) -> Job:
-        """Look up a job that waits or runs. Raises KeyError."""
-        return self._active[job_id].job
+    def admit(self, job_id: str) -> None:
+        """Let a job start when its turn comes."""
+        self._jobs[job_id].stage = Stage.WAITING
 
     def start_next(self) -> Job | None:
         """Choose the job that runs next and mark it running."""
-        job = next_job(entry.job for entry in self._active.values() if not entry.running)
-        if job is not None:
-            self._active[job.id].running = True
+        waiting = (e.job for e in self._jobs.values() if e.stage is Stage.WAITING)
+        if (job := next_job(waiting)) is not None:
+            self._jobs[job.id].stage = Stage.RUNNING
         return job
 
-    def is_waiting(self, job_id: str) -> bool:
-        """Say whether the job was claimed and has not started."""
-        entry = self._active.get(job_id)
-        return entry is not None and not entry.running
-
-    def knows(self, job_id: str) -> bool:
-        """Say whether the job is active, or its outcome is still kept."""
-        return job_id in self._active or job_id in self._finished
-
-    def finish(self, job_id: str, outcome: Outcome, size_bytes: int) -> list[Asker]:
-        """Record how a job ended and return everyone who asked for it."""
-        entry = self._active.pop(job_id)
-        self._finished[job_id] = _Finished(entry.job.fingerprint, outcome, size_bytes)
-        self._forget_oldest()
-        return entry.askers
+    def end(self, job_id: str) -> None:
+        """Mark a job as over; copies of its request still join, and get its outcome."""
+        self._jobs[job_id].stage = Stage.ENDED
 
     def drop(self, job_id: str) -> list[Asker]:
-        """Forget an active job without an outcome and return everyone who asked for it."""
-        return self._active.pop(job_id).askers
+        """Forget a job and return everyone who asked for it."""
+        return self._jobs.pop(job_id).askers
+
+    def job(self, job_id: str) -> Job:
+        """Look up a job. Raises KeyError."""
+        return self._jobs[job_id].job
+
+    def knows(self, job_id: str) -> bool:
+        """Say whether the job is here."""
+        return job_id in self._jobs
+
+    def is_waiting(self, job_id: str) -> bool:
+        """Say whether the job is here and has not started."""
+        entry = self._jobs.get(job_id)
+        return entry is not None and _has_not_started(entry)
 
     def waiting(self) -> list[Job]:
         """List the jobs that have not started."""
-        return [entry.job for entry in self._active.values() if not entry.running]
+        return [entry.job for entry in self._jobs.values() if _has_not_started(entry)]
 
     def bury(self, job_id: str, now: float) -> None:
         """Remember a cancel that came before its job. `now` is in monotonic seconds."""
@@ -127,12 +120,9 @@ class Ledger:
         until = self._tombstones.get(job_id)
         return until is not None and now < until
 
-    def _forget_oldest(self) -> None:
-        total = sum(entry.size_bytes for entry in self._finished.values())
-        while len(self._finished) > 1 and (
-            len(self._finished) > self.max_finished or total > self.max_finished_bytes
-        ):
-            total -= self._finished.popitem(last=False)[1].size_bytes
+
+def _has_not_started(entry: _Entry) -> bool:
+    return entry.stage in (Stage.TAKEN, Stage.WAITING)
 
 
 def _replaced(old: Asker, new: Asker) -> bool:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from contracts.topology import EXCHANGES, request_queues
 from node import __version__, cli, doctor
+from node.commands import common
 from node.errors import JobFailed
 from tests.unit.builders import failed, image, with_images
 
@@ -37,7 +38,7 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> str:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     monkeypatch.setenv("NODE_AMQP_URL", f"amqp://guest:guest@127.0.0.1:{port}/")
-    monkeypatch.setattr(cli, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(common, "CONNECT_SECONDS", 0.3)
     monkeypatch.setattr(doctor, "BROKER_SECONDS", 0.3)
     return f"127.0.0.1:{port}"
 
@@ -174,7 +175,7 @@ def test_a_job_that_failed_is_one_line_with_its_code(
         work.close()
         raise JobFailed(failed().result)
 
-    monkeypatch.setattr(cli, "_run", fails)
+    monkeypatch.setattr(cli, "run", fails)
     run = command("submit", "x")
     assert (run.exit_code, run.err) == (1, "error invalid_request: what went wrong\n")
 
@@ -184,7 +185,7 @@ def test_a_timeout_is_one_line_as_well(command: Command, monkeypatch: pytest.Mon
         work.close()
         raise TimeoutError
 
-    monkeypatch.setattr(cli, "_run", times_out)
+    monkeypatch.setattr(cli, "run", times_out)
     run = command("submit", "x")
     assert (run.exit_code, run.err) == (1, "error timed out\n")
 
@@ -196,7 +197,7 @@ def test_what_a_broker_says_is_printed_as_it_is(
         work.close()
         raise cli.SetupError("queue [x] differs: [/red] arg 'x' [bold]")
 
-    monkeypatch.setattr(cli, "_run", fails)
+    monkeypatch.setattr(cli, "run", fails)
     assert "[x] differs: [/red] arg 'x' [bold]" in command("submit", "x").err
 
 
@@ -223,7 +224,7 @@ def test_images_are_written_where_they_are_wanted(
         work.close()
         return with_images(*(image(f"{n}".encode(), n) for n in range(images)))
 
-    monkeypatch.setattr(cli, "_run", succeeds)
+    monkeypatch.setattr(cli, "run", succeeds)
     monkeypatch.chdir(tmp_path)
     run = command("submit", "x", *(["--out", out] if out else []))
     assert run.exit_code == 0

@@ -277,6 +277,22 @@ async def test_a_full_queue_is_said_at_once_and_the_id_is_free_again(
     await client.submit(OTHER, job_id="mine")
 
 
+async def test_the_suggested_wait_grows_while_the_queue_stays_full_and_is_bounded(
+    client: Client, broker: Broker
+) -> None:
+    async def refused() -> float:
+        broker.outbox.faults.append(PublishRefused("full"))
+        with pytest.raises(Overloaded, match=r"try again in [0-9.]+ seconds") as raised:
+            await client.submit(REQUEST)
+        return raised.value.retry_after_seconds
+
+    waits = [await refused() for _ in range(8)]
+    assert 1.0 <= waits[0] <= 2.0
+    assert all(30.0 <= wait <= 60.0 for wait in waits[6:])
+    await client.submit(REQUEST)
+    assert await refused() <= 2.0
+
+
 async def test_a_model_that_no_node_offers_is_said_by_name(client: Client) -> None:
     with pytest.raises(ModelNotAvailable, match="nobody/has-it"):
         await client.submit(REQUEST.model_copy(update={"model": "nobody/has-it"}))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from node.tasks import running
+from node.tasks import Crew, running
 
 
 class Task:
@@ -130,3 +130,67 @@ async def test_the_outer_failure_ends_nested_contexts() -> None:
         async with running(failing=fails(inner.started)), running(inner=inner.run()):
             await asyncio.Event().wait()
     assert inner.ended
+
+
+async def test_a_background_task_that_a_library_cancels_ends_the_body() -> None:
+    waiting = asyncio.get_running_loop().create_future()
+
+    async def wait() -> None:
+        await waiting
+
+    with pytest.raises(RuntimeError, match="deaf was cancelled from outside"):
+        async with running(deaf=wait()):
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.Event().wait()
+
+
+async def test_a_crew_is_done_when_all_of_its_tasks_are() -> None:
+    release = asyncio.Event()
+    ended = []
+
+    async def work(name: str) -> None:
+        await release.wait()
+        ended.append(name)
+
+    async with Crew() as crew:
+        crew.start(work("a"))
+        crew.spawn(work("b"))
+        release.set()
+    assert sorted(ended) == ["a", "b"]
+
+
+async def test_a_spawned_task_that_fails_harms_no_other() -> None:
+    other = asyncio.Event()
+
+    async def succeeds() -> None:
+        other.set()
+
+    async with Crew() as crew:
+        crew.spawn(fails())
+        crew.spawn(succeeds())
+    assert other.is_set()
+
+
+async def test_a_started_task_that_fails_ends_the_crew() -> None:
+    task = Task()
+
+    async def work() -> None:
+        async with Crew() as crew:
+            crew.start(task.run())
+            await task.started.wait()
+            crew.start(fails())
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await work()
+    assert raised.group_contains(ConnectionError)
+    assert task.ended
+
+
+async def test_an_abandoned_crew_ends_at_once() -> None:
+    task = Task()
+    async with Crew() as crew:
+        crew.spawn(task.run())
+        await task.started.wait()
+        crew.abandon()
+    assert task.ended

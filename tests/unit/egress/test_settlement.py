@@ -30,6 +30,7 @@ class Broker:
         self.server.declare(service_topology("text2image", [MODEL]))
         self.happened: list[str] = []
         self.live = True
+        self.orphan = False
         self.lives_through: int | None = None
         self._inner = InMemoryOutbox(self.server)
 
@@ -51,6 +52,9 @@ class Broker:
 
     def is_live(self, _: Delivery) -> bool:
         return self.live
+
+    def is_orphan(self, _: Delivery) -> bool:
+        return self.orphan
 
     async def ack(self, _: Delivery) -> bool:
         self.happened.append("acked")
@@ -117,6 +121,15 @@ async def test_a_stale_delivery_is_neither_answered_nor_acked(
     broker.live = False
     assert not await settlement.answer(delivery(), NOWHERE, succeeded())
     assert broker.happened == []
+
+
+async def test_a_delivery_whose_queue_was_deleted_is_answered_since_it_never_comes_again(
+    settlement: Settlement, broker: Broker
+) -> None:
+    broker.live, broker.orphan = False, True
+    broker.faults.append(BrokerUnavailable("away"))
+    await settlement.answer(delivery(), NOWHERE, succeeded())
+    assert broker.happened[:2] == ["BrokerUnavailable results", "confirmed results"]
 
 
 async def test_answering_stops_when_the_delivery_goes_stale_meanwhile(

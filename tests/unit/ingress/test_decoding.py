@@ -12,7 +12,7 @@ from contracts.message import format_time
 from contracts.text2image import Text2ImageRequest
 from node.errors import InvalidRequest, UnsupportedContentType
 from node.ingress.decoding import (
-    MAX_ATTEMPT,
+    MAX_COUNT,
     MAX_DETAIL_CHARS,
     MAX_TIME,
     Arrival,
@@ -268,15 +268,23 @@ def test_headers_are_carried_even_when_the_request_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [0, -1, MAX_ATTEMPT + 1, 10**400, "2", "many", 2.0, True, None, [], {}, b"2"]
+    "value", [0, -1, MAX_COUNT + 1, 10**400, "2", "many", 2.0, True, None, [], {}, b"2"]
 )
 def test_a_garbled_attempt_is_the_first(value: object) -> None:
     assert job(headers={"x-attempt": value}).envelope.attempt == 1
 
 
-@pytest.mark.parametrize("value", [1, 2, MAX_ATTEMPT])
+@pytest.mark.parametrize("value", [1, 2, MAX_COUNT])
 def test_an_attempt_is_read_from_its_header(value: int) -> None:
     assert job(headers={"x-attempt": value}).envelope.attempt == value
+
+
+@pytest.mark.parametrize(("value", "replay"), [(0, 0), (3, 3), (-1, 0), ("2", 0), (True, 0)])
+def test_how_often_a_person_replayed_a_request_is_read_from_its_header(
+    value: object, replay: int
+) -> None:
+    assert job(headers={"x-replay": value}).replay == replay
+    assert job().replay == 0
 
 
 def test_two_messages_without_id_are_two_jobs() -> None:

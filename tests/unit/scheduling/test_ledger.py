@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from node.scheduling import ledger as ledger_module
 from node.scheduling.ledger import TOMBSTONE_SECONDS, Asker, Claim, Ledger
-from tests.unit.builders import delivery, job, succeeded
+from tests.unit.builders import delivery, job
 
 IDS = ("a", "b", "c")
 
@@ -21,54 +21,64 @@ def asker(job_id: str = "a", *, tag: int = 1, generation: int = 1, **given) -> A
 
 @pytest.fixture
 def ledger() -> Ledger:
-    return Ledger(max_finished=2, max_finished_bytes=1000)
+    return Ledger()
 
 
-def test_a_new_id_is_a_new_job_that_waits(ledger: Ledger) -> None:
-    assert ledger.claim(asker("a")) is Claim.NEW
+def test_a_new_id_is_a_new_job_that_is_taken_and_does_not_start_yet(ledger: Ledger) -> None:
+    new = asker("a")
+    assert ledger.claim(new) is Claim.NEW
+    assert ledger.has_taken(new.job)
     assert ledger.is_waiting("a")
     assert [each.id for each in ledger.waiting()] == ["a"]
-    assert ledger.active("a").id == "a"
-
-
-def test_a_copy_joins_whether_the_job_waits_or_runs(ledger: Ledger) -> None:
-    first, second, third = (asker(tag=n) for n in (1, 2, 3))
-    ledger.claim(first)
-    assert ledger.claim(second) is Claim.JOINED
-    assert ledger.start_next().id == "a"
-    assert ledger.claim(third) is Claim.JOINED
-    assert ledger.finish("a", succeeded("a"), 1) == [first, second, third]
-
-
-def test_another_body_under_the_same_id_is_a_conflict_also_after_the_end(ledger: Ledger) -> None:
-    ledger.claim(asker())
-    assert ledger.claim(asker(fingerprint="other")) is Claim.CONFLICT
-    ledger.finish("a", succeeded("a"), 1)
-    assert ledger.claim(asker(fingerprint="other")) is Claim.CONFLICT
-
-
-def test_a_finished_job_is_replayed_and_not_run_again(ledger: Ledger) -> None:
-    ledger.claim(asker())
-    outcome = succeeded("a")
-    ledger.finish("a", outcome, 1)
-    assert ledger.claim(asker(tag=2)) is Claim.FINISHED
-    assert ledger.outcome("a") is outcome
-    assert ledger.is_finished("a")
+    assert ledger.job("a") is new.job
     assert ledger.start_next() is None
 
 
-def test_a_dropped_job_is_new_when_it_comes_again(ledger: Ledger) -> None:
-    first = asker()
-    ledger.claim(first)
-    assert ledger.drop("a") == [first]
-    assert ledger.claim(asker(tag=2)) is Claim.NEW
-
-
-def test_a_started_job_is_not_started_twice(ledger: Ledger) -> None:
-    ledger.claim(asker())
-    assert ledger.start_next().id == "a"
+def test_an_admitted_job_starts_and_is_no_longer_just_taken(ledger: Ledger) -> None:
+    new = asker("a")
+    ledger.claim(new)
+    ledger.admit("a")
+    assert not ledger.has_taken(new.job)
+    assert ledger.is_waiting("a")
+    assert ledger.start_next() is new.job
     assert ledger.start_next() is None
     assert (ledger.knows("a"), ledger.is_waiting("a")) == (True, False)
+
+
+def test_a_copy_joins_as_long_as_the_job_is_here(ledger: Ledger) -> None:
+    copies = [asker(tag=n) for n in range(4)]
+    ledger.claim(copies[0])
+    assert ledger.claim(copies[1]) is Claim.JOINED
+    ledger.admit("a")
+    assert ledger.start_next().id == "a"
+    assert ledger.claim(copies[2]) is Claim.JOINED
+    ledger.end("a")
+    assert ledger.claim(copies[3]) is Claim.JOINED
+    assert ledger.drop("a") == copies
+
+
+def test_another_body_under_the_same_id_is_a_conflict(ledger: Ledger) -> None:
+    ledger.claim(asker())
+    assert ledger.claim(asker(fingerprint="other")) is Claim.CONFLICT
+
+
+def test_a_job_that_is_over_does_not_wait(ledger: Ledger) -> None:
+    ledger.claim(asker())
+    ledger.end("a")
+    assert not ledger.is_waiting("a")
+    assert ledger.waiting() == []
+    assert ledger.start_next() is None
+
+
+def test_a_dropped_job_is_new_when_it_comes_again_and_another_one_than_before(
+    ledger: Ledger,
+) -> None:
+    first, second = asker(), asker(tag=2)
+    ledger.claim(first)
+    assert ledger.drop("a") == [first]
+    assert ledger.claim(second) is Claim.NEW
+    assert ledger.has_taken(second.job)
+    assert not ledger.has_taken(first.job)
 
 
 def test_a_redelivery_takes_the_place_of_the_delivery_that_was_lost(ledger: Ledger) -> None:
@@ -98,20 +108,6 @@ def test_two_copies_lost_together_come_back_as_two(ledger: Ledger) -> None:
     assert ledger.drop("a") == again
 
 
-def test_the_oldest_results_are_forgotten_by_number(ledger: Ledger) -> None:
-    for name in "abc":
-        ledger.claim(asker(name))
-        ledger.finish(name, succeeded(name), 1)
-    assert [name for name in "abc" if ledger.is_finished(name)] == ["b", "c"]
-
-
-def test_the_oldest_results_are_forgotten_by_size_but_never_the_latest(ledger: Ledger) -> None:
-    for name, size in (("a", 400), ("b", 700), ("c", 5000)):
-        ledger.claim(asker(name))
-        ledger.finish(name, succeeded(name), size)
-    assert [name for name in "abc" if ledger.is_finished(name)] == ["c"]
-
-
 def test_a_cancel_is_remembered_for_its_job_until_its_time_is_over(ledger: Ledger) -> None:
     ledger.bury("a", now=10.0)
     assert ledger.is_buried("a", now=10.0 + TOMBSTONE_SECONDS - 1)
@@ -129,14 +125,14 @@ def test_early_cancels_are_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPat
 class LedgerMachine(RuleBasedStateMachine):
     """Claims, starts, ends, drops and lost connections in any order."""
 
-    @initialize(max_finished=st.integers(1, 3), max_bytes=st.integers(0, 30))
-    def begin(self, max_finished: int, max_bytes: int) -> None:
-        self.ledger = Ledger(max_finished, max_bytes)
-        self.max_finished = max_finished
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger()
         self.generation = 1
         self.tags = iter(range(1, 10**6))
         self.inside: dict[str, list[Asker]] = {}
-        self.running: set[str] = set()
+        self.admitted: set[str] = set()
+        self.begun: set[str] = set()
         self.came_out: list[Asker] = []
 
     @rule(
@@ -165,11 +161,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert before is not None
                 assert before[0].job.fingerprint == fingerprint
                 self.inside[job_id] = [e for e in before if not self.lost(e, new)] + [new]
-            case Claim.FINISHED:
-                assert before is None
-                assert self.ledger.outcome(job_id).result.job_id == job_id
             case Claim.CONFLICT:
-                assert before is None or before[0].job.fingerprint != fingerprint
+                assert before is not None
+                assert before[0].job.fingerprint != fingerprint
 
     def lost(self, old: Asker, new: Asker) -> bool:
         """Say whether the broker took `old` back, as a redelivery on a later connection shows."""
@@ -181,39 +175,45 @@ class LedgerMachine(RuleBasedStateMachine):
     def lose_connection(self) -> None:
         self.generation += 1
 
+    @rule(job_id=st.sampled_from(IDS))
+    def admit(self, job_id: str) -> None:
+        if job_id in self.inside and job_id not in self.begun:
+            self.ledger.admit(job_id)
+            self.admitted.add(job_id)
+
     @rule()
     def start(self) -> None:
-        waiting = set(self.inside) - self.running
         chosen = self.ledger.start_next()
-        assert (chosen is None) == (not waiting)
+        assert (chosen is None) == (not self.admitted)
         if chosen is not None:
-            assert chosen.id in waiting
-            self.running.add(chosen.id)
+            self.admitted.remove(chosen.id)
+            self.begun.add(chosen.id)
 
-    @rule(data=st.data(), size=st.integers(0, 20), drop=st.booleans())
-    def end(self, data: st.DataObject, size: int, drop: bool) -> None:
-        if not self.inside:
-            return
-        job_id = data.draw(st.sampled_from(sorted(self.inside)))
-        if drop:
+    @rule(job_id=st.sampled_from(IDS))
+    def end(self, job_id: str) -> None:
+        if job_id in self.inside:
+            self.ledger.end(job_id)
+            self.admitted.discard(job_id)
+            self.begun.add(job_id)
+
+    @rule(job_id=st.sampled_from(IDS))
+    def drop(self, job_id: str) -> None:
+        if job_id in self.inside:
             out = self.ledger.drop(job_id)
-        else:
-            out = self.ledger.finish(job_id, succeeded(job_id), size)
-            assert self.ledger.is_finished(job_id)
-        assert out == self.inside.pop(job_id)
-        self.running.discard(job_id)
-        self.came_out += out
+            assert out == self.inside.pop(job_id)
+            self.admitted.discard(job_id)
+            self.begun.discard(job_id)
+            self.came_out += out
 
     @invariant()
     def everybody_is_in_one_place(self) -> None:
-        assert {each.id for each in self.ledger.waiting()} == set(self.inside) - self.running
-        assert all(self.ledger.knows(job_id) for job_id in self.running)
-        assert sum(self.ledger.is_finished(job_id) for job_id in IDS) <= self.max_finished
+        assert {each.id for each in self.ledger.waiting()} == set(self.inside) - self.begun
+        assert {name for name in IDS if self.ledger.knows(name)} == set(self.inside)
         tags = [each.delivery.tag for each in self.came_out]
         assert len(tags) == len(set(tags))
 
     def teardown(self) -> None:
-        for job_id in list(getattr(self, "inside", ())):
+        for job_id in list(self.inside):
             assert self.ledger.drop(job_id) == self.inside.pop(job_id)
 
 

@@ -1,0 +1,52 @@
+"""`text2image-node topology`: exchanges and queues on the broker."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from contracts.topology import definitions, service_topology
+from node.commands.common import HELP_OPTIONS, Service, connected, quiet_settings, run, say
+
+topology_app = typer.Typer(
+    no_args_is_help=True,
+    context_settings=HELP_OPTIONS,
+    help="Exchanges and queues on the broker.",
+)
+
+Models = Annotated[
+    list[str] | None, typer.Option("--model", help="Models with a queue of their own.")
+]
+
+
+@topology_app.command("apply")
+def topology_apply(model: Models = None, service: Service = "text2image") -> None:
+    """Declare every exchange and queue that is missing."""
+    _with_topology("apply", model, service)
+    say("the topology is in place")
+
+
+@topology_app.command("check")
+def topology_check(model: Models = None, service: Service = "text2image") -> None:
+    """Check, without declaring anything, that every exchange and queue is there."""
+    _with_topology("check", model, service)
+    say("the topology is in place")
+
+
+@topology_app.command("export")
+def topology_export(model: Models = None, service: Service = "text2image") -> None:
+    """Print the topology as RabbitMQ definitions (rabbitmqctl import_definitions)."""
+    exported = definitions(service_topology(service, model or []))
+    sys.stdout.write(json.dumps(exported, indent=2) + "\n")
+
+
+def _with_topology(action: str, models: list[str] | None, service: str) -> None:
+    settings = quiet_settings()
+    topology = service_topology(service, models or settings.models)
+
+    async def work() -> None:
+        async with connected(settings) as broker:
+            await getattr(broker, action)(topology)
+
+    run(work())
