@@ -11,21 +11,21 @@ after the broker confirmed the message that answers it (`egress.settlement`), ne
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from contracts.result import Status
+from node.answers import Answers
 from node.component import Component
 from node.egress.events import JobEvents
-from node.egress.settlement import Settlement
-from node.errors import Conflict, Disposition, JobError
+from node.errors import Disposition
 from node.execution import Execution
 from node.ingress.admission import refusal
 from node.ingress.decoding import Arrival, Undecodable, decode
 from node.invocation import RunningJob
-from node.job import Envelope, Job, Outcome
+from node.job import Job, Outcome
 from node.ports import Clock, Delivery, Inbox, KeptResult, Outbox, ResultStore
 from node.scheduling.attempts import without_further_attempt
 from node.scheduling.ledger import Asker, Claim, Ledger
@@ -66,10 +66,17 @@ class Worker:
     ) -> None:
         self._component = component
         self._inbox = inbox
-        self._outbox = outbox
         self._results = results
         self._execution = execution
-        self._settlement = Settlement(component.name, inbox, outbox, clock)
+        self._answers = Answers(
+            component.name,
+            component.result_model,
+            inbox,
+            outbox,
+            results,
+            clock=clock,
+            metrics=metrics,
+        )
         self._settings = settings
         self._clock = clock
         self._metrics = metrics
@@ -103,7 +110,11 @@ class Worker:
         arrival = Arrival(delivery.message, self._clock.monotonic(), self._clock.time())
         decoded = decode(arrival, self._component.request_model, self._settings.max_request_bytes)
         if isinstance(decoded, Undecodable):
-            self._refuse(delivery, decoded.envelope, decoded.error)
+            is_known = self._ledger.knows(decoded.envelope.job_id)
+            refusing = self._answers.refuse(
+                delivery, decoded.envelope, decoded.error, is_known=is_known
+            )
+            self._tasks.spawn(refusing)
         else:
             self._claim(Asker(decoded, delivery))
 
@@ -111,12 +122,12 @@ class Worker:
         job = asker.job
         match self._ledger.claim(asker):
             case Claim.NEW:
-                self._live[job.id] = _Live(self._events_of(job.envelope), self._expiry(job))
+                self._live[job.id] = _Live(self._answers.events_of(job.envelope), self._expiry(job))
                 self._tasks.spawn(self._enter(job, asker.delivery))
             case Claim.JOINED:
                 log.info("request.joined", job_id=job.id, redelivered=asker.delivery.redelivered)
             case Claim.CONFLICT:
-                self._conflict(asker)
+                self._tasks.spawn(self._answers.refuse_conflict(asker))
 
     async def _enter(self, job: Job, delivery: Delivery) -> None:
         """Answer a job that was finished before, here or elsewhere; else make the work ours."""
@@ -152,26 +163,9 @@ class Worker:
         self._end(job.id)
         for asker in self._ledger.drop(job.id):
             if asker.job.fingerprint != kept.fingerprint:
-                self._conflict(asker)
+                self._tasks.spawn(self._answers.refuse_conflict(asker))
             else:
-                self._tasks.spawn(self._answer(asker, kept.outcome))
-
-    def _conflict(self, asker: Asker) -> None:
-        job_id = asker.job.id
-        detail = f"job id {job_id} belongs to a request with another body; use a new id"
-        self._refuse(asker.delivery, asker.job.envelope, Conflict(detail))
-
-    def _refuse(self, delivery: Delivery, envelope: Envelope, error: JobError) -> None:
-        self._tasks.spawn(self._refused(delivery, envelope, error))
-
-    async def _refused(self, delivery: Delivery, envelope: Envelope, error: JobError) -> None:
-        outcome = Outcome.failed(self._component.result_model, envelope, error)
-        self._settled(envelope, outcome)
-        job_id = envelope.job_id
-        if not self._ledger.knows(job_id) and await self._results.find(job_id) is None:
-            # A bad copy of a good job is refused; the events are those of the good one.
-            self._events_of(envelope).ended(outcome)
-        await self._settlement.answer(delivery, envelope, outcome)
+                self._tasks.spawn(self._answers.answer(asker, kept.outcome))
 
     def _admit(self, job: Job, delivery: Delivery) -> None:
         refused = refusal(
@@ -216,7 +210,7 @@ class Worker:
         if outcome.disposition in (Disposition.RETRY, Disposition.FORWARD):
             self._tasks.spawn(self._results.release(job.id))
             for asker in self._ledger.drop(job.id):
-                self._tasks.spawn(self._send_on(asker, outcome))
+                self._tasks.spawn(self._answers.send_on(asker, outcome))
         else:
             self._ledger.end(job.id)
             self._tasks.spawn(self._conclude(job, outcome, events))
@@ -227,24 +221,11 @@ class Worker:
         self._tasks.spawn(self._results.release(job.id))
         if kept.fingerprint != job.fingerprint:
             for asker in self._ledger.drop(job.id):
-                self._conflict(asker)
+                self._tasks.spawn(self._answers.refuse_conflict(asker))
             return
-        self._settled(job.envelope, kept.outcome)
-        events.ended(kept.outcome)
+        self._answers.ended(job.envelope, kept.outcome, events)
         for asker in self._ledger.drop(job.id):
-            self._tasks.spawn(self._answer(asker, kept.outcome))
-
-    async def _answer(self, asker: Asker, outcome: Outcome) -> None:
-        await self._settlement.answer(asker.delivery, asker.job.envelope, outcome)
-
-    async def _send_on(self, asker: Asker, outcome: Outcome) -> None:
-        if await self._settlement.send_on(asker.delivery, asker.job, outcome):
-            return
-        job, final = asker.job, replace(outcome, disposition=Disposition.DEAD_LETTER)
-        await self._results.keep(KeptResult(job.id, job.fingerprint, final, job.replay))
-        self._settled(job.envelope, final)
-        self._events_of(job.envelope).ended(final)
-        await self._answer(asker, final)
+            self._tasks.spawn(self._answers.answer(asker, kept.outcome))
 
     def cancel(self, job_id: str) -> None:
         """Stop a job: now, when it runs; at once, when it waits; on arrival, when it is unknown."""
@@ -316,21 +297,3 @@ class Worker:
         if live.expiry is not None:
             live.expiry.cancel()
         return live.events
-
-    def _events_of(self, envelope: Envelope) -> JobEvents:
-        return JobEvents(self._component.name, envelope, self._outbox, self._clock)
-
-    def _settled(self, envelope: Envelope, outcome: Outcome) -> None:
-        """Count an outcome, and log the one canonical line of its request."""
-        self._metrics.settled(outcome)
-        error, timings = outcome.error, outcome.result.timings
-        log.info(
-            "request.settled",
-            job_id=envelope.job_id,
-            status=outcome.status.value,
-            code=error.code.value if error else None,
-            detail=error.detail if error else None,
-            attempt=envelope.attempt,
-            queue_seconds=timings.queue_seconds,
-            total_seconds=timings.total_seconds,
-        )
