@@ -15,6 +15,9 @@ DISCOVERY: Final = "megaservice.discovery"
 
 MAX_LENGTH: Final = 10_000
 DELIVERY_LIMIT: Final = 5
+UNANSWERED_DELIVERY_LIMIT: Final = 1000
+"""Past it the broker drops a request that it gave up before, and nobody answers it. A connection
+that flaps counts as well, so that a small limit loses requests that harm nobody."""
 DEAD_DELIVERY_LIMIT: Final = 1_000_000
 """Looking at a dead letter counts as a delivery: more looks than one a second for seven days."""
 CONSUMER_TIMEOUT_MS: Final = 2 * 60 * 60 * 1000
@@ -138,7 +141,7 @@ def service_topology(service: str, model_ids: Iterable[str] = ()) -> Topology:
         ),
         Queue(
             unanswered_queue(service),
-            _bounded(DEAD_TTL_MS) | {"x-delivery-limit": DELIVERY_LIMIT},
+            _bounded(DEAD_TTL_MS) | {"x-delivery-limit": UNANSWERED_DELIVERY_LIMIT},
         ),
         Queue(results_queue(service), _bounded(RESULT_TTL_MS)),
     )

@@ -8,6 +8,7 @@ from contracts.result import JobResult
 from node.egress.events import JobEvents
 from node.egress.settlement import Settlement
 from node.errors import Conflict, Disposition, JobError
+from node.ingress.given_up import given_up
 from node.job import Envelope, Outcome
 from node.ports import Clock, Delivery, Inbox, KeptResult, Outbox, ResultStore
 from node.scheduling.ledger import Asker
@@ -59,9 +60,12 @@ class Answers:
         if events is not None:
             events.ended(outcome)
 
-    async def answer(self, asker: Asker, outcome: Outcome) -> None:
-        """Send the outcome of a job to one who asked for it, then ack."""
-        await self._settlement.answer(asker.delivery, asker.job.envelope, outcome)
+    async def answer(self, asker: Asker, kept: KeptResult) -> None:
+        """Send the result that stands to one who asked for it, then ack."""
+        if kept.fingerprint != asker.job.fingerprint:
+            await self.refuse_conflict(asker)
+        else:
+            await self._settlement.answer(asker.delivery, asker.job.envelope, kept.outcome)
 
     async def refuse(
         self, delivery: Delivery, envelope: Envelope, error: JobError, *, is_known: bool
@@ -80,9 +84,19 @@ class Answers:
 
     async def send_on(self, asker: Asker, outcome: Outcome) -> None:
         """Send a request to its next attempt or its model; where nobody takes it, it has failed."""
-        if await self._settlement.send_on(asker.delivery, asker.job, outcome):
-            return
-        job, final = asker.job, replace(outcome, disposition=Disposition.DEAD_LETTER)
-        await self._results.keep(KeptResult(job.id, job.fingerprint, final, job.replay))
-        self.ended(job.envelope, final, self.events_of(job.envelope))
-        await self.answer(asker, final)
+        if not await self._settlement.send_on(asker.delivery, asker.job, outcome):
+            final = replace(outcome, disposition=Disposition.DEAD_LETTER)
+            await self._end(asker, final, self.events_of(asker.job.envelope))
+
+    async def give_up(self, asker: Asker) -> None:
+        """Answer a request that the broker gave up; copies of it that run get the same answer."""
+        job = asker.job
+        outcome = given_up(asker.delivery.message, job.envelope, self._result_model)
+        await self._end(asker, outcome, None)
+
+    async def _end(self, asker: Asker, outcome: Outcome, events: JobEvents | None) -> None:
+        job = asker.job
+        kept = await self._results.keep(KeptResult(job.id, job.fingerprint, outcome, job.replay))
+        if kept.fingerprint == job.fingerprint:
+            self.ended(job.envelope, kept.outcome, events)
+        await self.answer(asker, kept)

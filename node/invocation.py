@@ -16,9 +16,9 @@ from node.ports import Clock
 class RunningJob:
     """Implements `component.Invocation`.
 
-    `_stop` and `handed_back` are written on the event loop and read by the component's thread,
-    `sign_of_life_at` (monotonic seconds) the other way round; each is a single reference, so that
-    a reader sees the old or the new value, never half of one.
+    `_stop` is written on the event loop and read by the component's thread, `sign_of_life_at`
+    (monotonic seconds) the other way round; each is a single reference, so that a reader sees the
+    old or the new value, never half of one. All else stays on the event loop.
     """
 
     def __init__(self, job: Job, events: JobEvents, clock: Clock) -> None:
@@ -27,6 +27,7 @@ class RunningJob:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._stop: Status | None = None
+        self.cancelled = False
         self.handed_back = False
         self.sign_of_life_at = clock.monotonic()
 
@@ -45,6 +46,7 @@ class RunningJob:
     def cancel(self) -> None:
         """Ask the job to stop before its next inference step."""
         self._stop = Status.CANCELLED
+        self.cancelled = True
 
     def hand_back(self) -> None:
         """Ask the job to stop, so that another node can do it instead."""

@@ -50,6 +50,10 @@ class Job:
     def id(self) -> str:
         return self.envelope.job_id
 
+    def tried(self, attempt: int) -> "Job":
+        """The same job at another attempt."""
+        return replace(self, envelope=replace(self.envelope, attempt=attempt))
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -11,12 +11,13 @@ after the broker confirmed the message that answers it (`egress.settlement`), ne
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from contracts.result import Status
+from contracts.topology import unanswered_queue
 from node.answers import Answers
 from node.component import Component
 from node.egress.events import JobEvents
@@ -120,6 +121,9 @@ class Worker:
 
     def _claim(self, asker: Asker) -> None:
         job = asker.job
+        if self._must_not_wait(asker):
+            self._tasks.spawn(self._answers.give_up(asker))
+            return
         match self._ledger.claim(asker):
             case Claim.NEW:
                 self._live[job.id] = _Live(self._answers.events_of(job.envelope), self._expiry(job))
@@ -128,6 +132,16 @@ class Worker:
                 log.info("request.joined", job_id=job.id, redelivered=asker.delivery.redelivered)
             case Claim.CONFLICT:
                 self._tasks.spawn(self._answers.refuse_conflict(asker))
+
+    def _must_not_wait(self, asker: Asker) -> bool:
+        """Say whether a request that the broker gave up would wait for another copy of it.
+
+        That copy may end this process as the given-up one ended others, until the broker forgets
+        both. Where no other copy is left, the job runs here because its connection was lost often.
+        """
+        return asker.delivery.queue == unanswered_queue(self._component.name) and any(
+            self._inbox.is_live(each.delivery) for each in self._ledger.askers(asker.job)
+        )
 
     async def _enter(self, job: Job, delivery: Delivery) -> None:
         """Answer a job that was finished before, here or elsewhere; else make the work ours."""
@@ -162,10 +176,7 @@ class Worker:
         log.info("request.replayed", job_id=job.id)
         self._end(job.id)
         for asker in self._ledger.drop(job.id):
-            if asker.job.fingerprint != kept.fingerprint:
-                self._tasks.spawn(self._answers.refuse_conflict(asker))
-            else:
-                self._tasks.spawn(self._answers.answer(asker, kept.outcome))
+            self._tasks.spawn(self._answers.answer(asker, kept))
 
     def _admit(self, job: Job, delivery: Delivery) -> None:
         refused = refusal(
@@ -197,7 +208,10 @@ class Worker:
             log.info("job.started", job_id=job.id, attempt=job.envelope.attempt)
             outcome = await self._execution.outcome(job, running)
             del self._running[job.id]
-            if running.handed_back and outcome.status is Status.CANCELLED:
+            if running.cancelled and outcome.disposition is Disposition.RETRY:
+                # It failed before it could stop; another attempt would not know of the cancel.
+                outcome = self._stopped(job, Status.CANCELLED)
+            if running.handed_back and not running.cancelled and outcome.status is Status.CANCELLED:
                 self._give_back(job)
             else:
                 self._finish(job, outcome)
@@ -205,12 +219,14 @@ class Worker:
                 self.unfit.set()
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        outcome = without_further_attempt(job, outcome, self._clock.time())
+        attempt = self._ledger.attempt(job.id)
+        outcome = without_further_attempt(job.tried(attempt), outcome, self._clock.time())
         events = self._end(job.id)
         if outcome.disposition in (Disposition.RETRY, Disposition.FORWARD):
             self._tasks.spawn(self._results.release(job.id))
             for asker in self._ledger.drop(job.id):
-                self._tasks.spawn(self._answers.send_on(asker, outcome))
+                copy = replace(asker, job=asker.job.tried(attempt))
+                self._tasks.spawn(self._answers.send_on(copy, outcome))
         else:
             self._ledger.end(job.id)
             self._tasks.spawn(self._conclude(job, outcome, events))
@@ -219,13 +235,10 @@ class Worker:
         """Keep an outcome, and answer with the one that stands, another node's perhaps."""
         kept = await self._results.keep(KeptResult(job.id, job.fingerprint, outcome, job.replay))
         self._tasks.spawn(self._results.release(job.id))
-        if kept.fingerprint != job.fingerprint:
-            for asker in self._ledger.drop(job.id):
-                self._tasks.spawn(self._answers.refuse_conflict(asker))
-            return
-        self._answers.ended(job.envelope, kept.outcome, events)
+        if kept.fingerprint == job.fingerprint:
+            self._answers.ended(job.envelope, kept.outcome, events)
         for asker in self._ledger.drop(job.id):
-            self._tasks.spawn(self._answers.answer(asker, kept.outcome))
+            self._tasks.spawn(self._answers.answer(asker, kept))
 
     def cancel(self, job_id: str) -> None:
         """Stop a job: now, when it runs; at once, when it waits; on arrival, when it is unknown."""
@@ -249,7 +262,10 @@ class Worker:
 
     def _stop_waiting(self, job_id: str, status: Status) -> None:
         job = self._ledger.job(job_id)
-        self._finish(job, Outcome.stopped(self._component.result_model, job.envelope, status))
+        self._finish(job, self._stopped(job, status))
+
+    def _stopped(self, job: Job, status: Status) -> Outcome:
+        return Outcome.stopped(self._component.result_model, job.envelope, status)
 
     async def drain(self, grace_seconds: float) -> None:
         """Take no more, give back what has not started, let running jobs finish or hand them back.

@@ -2,18 +2,24 @@
 
 import asyncio
 from collections import deque
-from typing import Final
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Final, TypeVar
 
 import structlog
 from aio_pika.abc import AbstractChannel
 
 from node.amqp.connection import SupervisedConnection
 from node.amqp.translation import to_aio_pika, translated
-from node.errors import BrokerUnavailable, MessagingError
+from node.errors import BrokerUnavailable, MessagingError, PublishRefused
 from node.ports import OutgoingMessage
 
 MAX_OFFERED: Final = 512
+ELECTION_SECONDS: Final = 1.0
+"""How long a queue that lost its leader may take to have another."""
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to."
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -42,13 +48,31 @@ class AmqpOutbox:
             tasks.create_task(self._pump_until_cancelled())
 
     async def publish(self, message: OutgoingMessage) -> None:
-        """Publish once; on return it was routed and confirmed. Errors as in `ports.Outbox`."""
+        """Publish once; on return it was routed and confirmed. Errors as in `ports.Outbox`.
+
+        A refusal counts when a new channel meets it, too: a channel that first reached a queue
+        between the loss of its leader and the next election is refused ever after.
+        """
+        # The broker hands direct replies over, and then returns them as unroutable.
+        mandatory = not message.routing_key.startswith(DIRECT_REPLY_TO)
+        channel = await self._bounded(self._confirming_channel())
+        try:
+            await self._bounded(_publish(channel, message, mandatory=mandatory))
+        except PublishRefused:
+            await asyncio.sleep(ELECTION_SECONDS)
+            await self._bounded(self._publish_apart(message, mandatory=mandatory))
+            log.warning("outbox.channel_replaced", routing_key=message.routing_key)
+            with suppress(MessagingError):
+                await self._bounded(channel.close())
+
+    async def _publish_apart(self, message: OutgoingMessage, *, mandatory: bool) -> None:
+        async with self._connection.channel() as channel:
+            await _publish(channel, message, mandatory=mandatory)
+
+    async def _bounded(self, work: Awaitable[T]) -> T:
         with translated():
             async with asyncio.timeout(self._timeout_seconds):
-                channel = await self._confirming_channel()
-                # The broker hands direct replies over, and then returns them as unroutable.
-                mandatory = not message.routing_key.startswith(DIRECT_REPLY_TO)
-                await _publish(channel, message, mandatory=mandatory)
+                return await work
 
     def offer(self, message: OutgoingMessage) -> None:
         """Publish soon, or never: the oldest offer gives way when too many wait."""

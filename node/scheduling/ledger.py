@@ -92,6 +92,16 @@ class Ledger:
         """Forget a job and return everyone who asked for it."""
         return self._jobs.pop(job_id).askers
 
+    def askers(self, job: Job) -> list[Asker]:
+        """List who asked for a job so far, with the body that it has."""
+        entry = self._jobs.get(job.id)
+        same = entry is not None and entry.job.fingerprint == job.fingerprint
+        return list(entry.askers) if entry is not None and same else []
+
+    def attempt(self, job_id: str) -> int:
+        """Say how often a job was tried: as often as the copy of it that was tried most."""
+        return max(asker.job.envelope.attempt for asker in self._jobs[job_id].askers)
+
     def job(self, job_id: str) -> Job:
         """Look up a job. Raises KeyError."""
         return self._jobs[job_id].job

@@ -58,7 +58,12 @@ class SharedResults:
 
     async def release(self, job_id: str) -> None:
         """Give the work up."""
-        await self._ask(lambda: self._shared.release(job_id), None)
+        # Asked even while the store is left alone: what is not released stays claimed for as long
+        # as this node lives. A store that does not answer lets the claim lapse.
+        try:
+            await self._shared.release(job_id)
+        except StoreUnavailable as error:
+            log.info("claim.not_released", job_id=job_id, reason=str(error))
 
     async def sweep(self, max_age_seconds: float) -> int:
         """Delete what was kept longer ago; memory has bounds of its own."""

@@ -65,7 +65,7 @@ def test_queues_and_their_arguments() -> None:
         "text2image.retry.30s": _retry(30_000),
         "text2image.retry.120s": _retry(120_000),
         "text2image.dead": _kept(604_800_000) | {"x-delivery-limit": 1_000_000},
-        "text2image.unanswered": _kept(604_800_000) | {"x-delivery-limit": 5},
+        "text2image.unanswered": _kept(604_800_000) | {"x-delivery-limit": 1000},
         "text2image.results": _kept(3_600_000),
     }
 
