@@ -14,7 +14,6 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 from uuid import uuid4
 
@@ -24,19 +23,13 @@ from pydantic import ValidationError
 from contracts.control import CancelRequest
 from contracts.events import JobEvent
 from contracts.message import (
-    HEADER_EXPIRYTIME,
-    HIGH_PRIORITY,
     JSON_CONTENT_TYPE,
     Message,
-    format_time,
 )
 from contracts.result import JobResult, Status
 from contracts.text2image import TEXT2IMAGE, GeneratedImage, Text2ImageResult
 from contracts.topology import (
     CONTROL,
-    REQUESTS,
-    high_queue,
-    model_routing_key,
 )
 from node.amqp.broker import AmqpBroker
 from node.errors import (
@@ -56,6 +49,7 @@ from node.errors import (
 )
 from node.ports import Broker, OutgoingMessage, Properties
 from node.stores.artifacts import image_bytes
+from node.submission import Submission, request_message
 from node.tasks import running
 from node.watches import Watches, terminal_event
 
@@ -72,32 +66,6 @@ _FAILURES: Final[Mapping[Status, type[JobNotSucceeded]]] = {
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A request on its way; `confirmed` is done once the broker has it, or will not get it."""
-
-    message: OutgoingMessage
-    request: Message
-    result: "asyncio.Future[JobResult]"
-    confirmed: "asyncio.Future[None]"
-
-    @classmethod
-    def of(cls, message: OutgoingMessage, request: Message) -> Self:
-        loop = asyncio.get_running_loop()
-        return cls(message, request, loop.create_future(), loop.create_future())
-
-    @property
-    def is_out(self) -> bool:
-        return self.confirmed.done() and self.confirmed.exception() is None
-
-    def fail(self, error: BaseException) -> None:
-        """Tell everyone who waits that nothing will come."""
-        for future in (self.confirmed, self.result):
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # that nobody waits is no fault
-
-
 class Client:
     """Speaks to one service over one broker; use it as an async context manager."""
 
@@ -110,7 +78,7 @@ class Client:
         self._broker = broker
         self._service = service
         self._result_model = result_model
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Submission] = {}
         self._settled: OrderedDict[str, JobResult] = OrderedDict()
         self._reply_queue_changed = asyncio.Event()
         self._replies = broker.subscription(on_ready=self._on_reply_queue)
@@ -153,7 +121,10 @@ class Client:
         Raises ModelNotAvailable, Overloaded, Conflict, TopologyMismatch, BrokerUnavailable.
         """
         job_id = job_id or uuid4().hex
-        message = self._request(request, job_id, deadline_seconds, priority, headers or {})
+        deadline = None if deadline_seconds is None else time.time() + deadline_seconds
+        message = request_message(
+            self._service, request, job_id, deadline=deadline, priority=priority, headers=headers
+        )
         known = self._pending.get(job_id)
         if known is not None:
             if known.message.body != message.body:
@@ -161,7 +132,7 @@ class Client:
             await asyncio.shield(known.confirmed)
             return job_id
         self._settled.pop(job_id, None)
-        pending = self._pending[job_id] = _Pending.of(message, request)
+        pending = self._pending[job_id] = Submission(message, request)
         try:
             async with asyncio.timeout(timeout_seconds):
                 if watch:
@@ -227,39 +198,11 @@ class Client:
         except Unroutable as error:
             raise Unroutable("no node is there to hear the cancel; try again later") from error
 
-    def _request(
-        self,
-        request: Message,
-        job_id: str,
-        deadline_seconds: float | None,
-        priority: int,
-        headers: Mapping[str, Any],
-    ) -> OutgoingMessage:
-        headers = dict(headers)
-        if deadline_seconds is not None:
-            headers[HEADER_EXPIRYTIME] = format_time(time.time() + deadline_seconds)
-        model_id = getattr(request, "model", None)
-        key = self._service
-        if model_id is not None:
-            key = model_routing_key(self._service, model_id)
-        elif priority >= HIGH_PRIORITY:
-            key = high_queue(self._service)
-        properties = Properties(
-            message_id=job_id,
-            correlation_id=job_id,
-            content_type=JSON_CONTENT_TYPE,
-            type=f"{self._service}.request",
-            priority=priority,
-            timestamp=time.time(),
-            headers=headers,
-        )
-        return OutgoingMessage(REQUESTS, key, request.to_json(), properties)
-
-    async def _publish_until_confirmed(self, pending: _Pending) -> None:
+    async def _publish_until_confirmed(self, pending: Submission) -> None:
         while True:
             reply_to = await self._replies.queue_name()
             try:
-                await self._broker.outbox.publish(_answered_to(pending.message, reply_to))
+                await self._broker.outbox.publish(pending.answered_to(reply_to))
             except Unroutable as error:
                 raise self._unroutable(pending.request) from error
             except PublishRefused as error:
@@ -311,7 +254,7 @@ class Client:
             return True
         reply_to = await self._replies.queue_name()
         try:
-            await self._broker.outbox.publish(_answered_to(pending.message, reply_to))
+            await self._broker.outbox.publish(pending.answered_to(reply_to))
         except (BrokerUnavailable, PublishRefused) as error:
             log.warning("client.resubmit_failed", job_id=job_id, reason=str(error))
             return False
@@ -333,20 +276,17 @@ class Client:
             except ValidationError as error:
                 log.warning("client.result_not_understood", reason=str(error).splitlines()[0])
                 continue
-            self._take_result(result)
+            self._take_result(result, message.properties.correlation_id)
 
-    def _take_result(self, result: JobResult) -> None:
-        pending = self._pending.pop(result.job_id, None)
-        if pending is None:
+    def _take_result(self, result: JobResult, correlation_id: str | None) -> None:
+        pending = self._pending.get(result.job_id)
+        if pending is None or correlation_id not in (None, pending.correlation_id):
             log.debug("client.second_copy_dropped", job_id=result.job_id)
             return
+        del self._pending[result.job_id]
         self._settled[result.job_id] = result
         while len(self._settled) > KEPT_RESULTS:
             self._settled.popitem(last=False)
         if not pending.result.done():
             pending.result.set_result(result)
         self._watches.result_came(result)
-
-
-def _answered_to(message: OutgoingMessage, reply_to: str) -> OutgoingMessage:
-    return replace(message, properties=replace(message.properties, reply_to=reply_to))

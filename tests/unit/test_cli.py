@@ -5,7 +5,8 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import structlog
 import yaml
 from typer.testing import CliRunner
 
-from contracts.topology import EXCHANGES, request_queues
+from contracts.topology import EXCHANGES, request_queues, service_topology
 from node import __version__, cli, doctor
 from node.commands import common
 from node.errors import JobFailed
+from tests.fakes import InMemoryBroker
 from tests.unit.builders import failed, image, with_images
 
 
@@ -79,6 +81,20 @@ def test_the_version_is_that_of_the_package() -> None:
     assert CliRunner().invoke(cli.app, ["version"]).output.strip() == __version__
 
 
+def test_the_version_is_an_option_as_well() -> None:
+    assert CliRunner().invoke(cli.app, ["--version"]).output.strip() == __version__
+
+
+@pytest.mark.parametrize("group", [[], ["dead"], ["topology"], ["models"], ["dead", "replay"]])
+def test_help_is_an_h_away(group: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, [*group, "-h"])
+    assert (result.exit_code, "Usage" in result.output) == (0, True)
+
+
+def test_the_help_says_where_the_broker_is_looked_for() -> None:
+    assert "NODE_AMQP_URL" in CliRunner().invoke(cli.app, ["--help"]).output
+
+
 def test_the_topology_is_exported_as_definitions_for_rabbitmq() -> None:
     result = CliRunner().invoke(cli.app, ["topology", "export", "--model", "org/model"])
     exported = json.loads(result.output)
@@ -128,6 +144,45 @@ def test_a_bad_request_is_refused_in_one_line_before_anything_is_sent(
     assert said in line
 
 
+@pytest.mark.parametrize("job_id", ["", "no # wildcards"])
+def test_what_is_no_job_id_is_refused_before_anything_is_sent(
+    command: Command, no_broker: str, job_id: str
+) -> None:
+    run = command("cancel", job_id)
+    (line,) = run.err.splitlines()
+    assert (run.exit_code, line.startswith("error job_id")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["asyncapi", "--write"], ["submit", "x", "--out"]], ids=" ".join
+)
+def test_a_file_that_cannot_be_written_is_one_line_before_anything_is_sent(
+    command: Command, no_broker: str, tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    run = command(*arguments, str(tmp_path / "file" / "image.png"))
+    (line,) = run.err.splitlines()
+    assert (run.exit_code, line.startswith("error cannot write")) == (1, True)
+    assert str(tmp_path) in line
+
+
+def test_a_job_that_takes_too_long_says_how_to_get_its_result(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def connected(_: object) -> AsyncIterator[InMemoryBroker]:
+        broker = InMemoryBroker()
+        await broker.apply(service_topology("text2image"))
+        yield broker
+
+    monkeypatch.setattr(cli, "connected", connected)
+    run = command("submit", "x", "--job-id", "mine", "--timeout", "0.05")
+    (line,) = (line for line in run.err.splitlines() if line.startswith("error"))
+    assert run.exit_code == 1
+    assert "no result within 0.05 s" in line
+    assert "--job-id mine" in line
+
+
 def test_a_bad_setting_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_SLOTS", "many")
     run = command("services")
@@ -143,6 +198,10 @@ def test_a_bad_setting_is_one_line(command: Command, monkeypatch: pytest.MonkeyP
         ["topology", "apply"],
         ["submit", "x"],
         ["cancel", "job"],
+        ["dead", "list"],
+        ["dead", "show", "job"],
+        ["dead", "replay", "--all"],
+        ["dead", "purge", "--all", "--yes"],
     ],
     ids=" ".join,
 )

@@ -95,8 +95,9 @@ class Node:
     def requests(self, queue: str = "text2image") -> list[IncomingMessage]:
         return [item.message for item in self.broker.server.queues[queue].items]
 
-    async def send(self, body: bytes, reply_to: str) -> None:
-        await self.broker.outbox.publish(OutgoingMessage("", reply_to, body))
+    async def send(self, body: bytes, reply_to: str, correlation_id: str | None = None) -> None:
+        properties = Properties(correlation_id=correlation_id)
+        await self.broker.outbox.publish(OutgoingMessage("", reply_to, body, properties))
 
     async def answer(self, request: IncomingMessage, status: Status = Status.SUCCEEDED) -> None:
         job_id = str(request.properties.message_id)
@@ -105,7 +106,8 @@ class Node:
             code = FailureCode.GENERATION_FAILED
             error = Problem.of(code, "what went wrong", job_id=job_id, retryable=False)
         result = Text2ImageResult(job_id=job_id, status=status, error=error, model="m")
-        await self.send(result.to_json(), str(request.properties.reply_to))
+        given = request.properties
+        await self.send(result.to_json(), str(given.reply_to), given.correlation_id)
 
     def tell(self, job_id: str, event: Message, kind: str) -> None:
         key = f"text2image.{job_id}.{kind}"
@@ -153,7 +155,8 @@ async def test_a_request_says_all_that_the_wire_asks_for(client: Client, node: N
     )
     (message,) = node.requests()
     given = message.properties
-    assert (given.message_id, given.correlation_id) == (job_id, job_id)
+    assert given.message_id == job_id
+    assert given.correlation_id
     assert given.reply_to in node.broker.server.queues
     assert (given.content_type, given.type) == ("application/json", "text2image.request")
     assert (given.priority, given.headers["traceparent"]) == (3, "00-1")
@@ -266,6 +269,20 @@ async def test_a_finished_id_may_be_submitted_again(client: Client, node: Node) 
     await client.result("mine", 10)
     await client.submit(REQUEST, job_id="mine")
     assert len(node.requests()) == 2
+
+
+async def test_a_late_copy_of_the_first_result_is_not_taken_for_that_of_a_second_request(
+    client: Client, node: Node
+) -> None:
+    await client.submit(REQUEST, job_id="mine")
+    first = node.requests()[0]
+    await node.answer(first)
+    await client.result("mine", 10)
+    await client.submit(OTHER, job_id="mine")
+    await node.answer(first)
+    await node.answer(node.requests()[1], Status.FAILED)
+    with pytest.raises(JobFailed):
+        await client.result("mine", 10)
 
 
 async def test_a_full_queue_is_said_at_once_and_the_id_is_free_again(

@@ -138,11 +138,14 @@ async def test_a_background_task_that_a_library_cancels_ends_the_body() -> None:
     async def wait() -> None:
         await waiting
 
-    with pytest.raises(RuntimeError, match="deaf was cancelled from outside"):
+    async def body() -> None:
         async with running(deaf=wait()):
             await asyncio.sleep(0)
             waiting.cancel()
             await asyncio.Event().wait()
+
+    with pytest.raises(RuntimeError, match="deaf was cancelled from outside"):
+        await body()
 
 
 async def test_a_crew_is_done_when_all_of_its_tasks_are() -> None:

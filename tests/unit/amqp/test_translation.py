@@ -38,7 +38,10 @@ async def test_a_bound_inside_a_call_is_an_unavailable_broker() -> None:
 
 
 async def test_a_bound_around_a_call_stays_a_bound() -> None:
-    with pytest.raises(TimeoutError):
+    async def bounded() -> None:
         async with asyncio.timeout(0.01):
             with translated():
                 await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await bounded()

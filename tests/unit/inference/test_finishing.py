@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from contracts.text2image import EffectiveParameters, GeneratedImage
-from node.errors import GenerationFailed
+from node.errors import GenerationFailed, OutOfMemory
 from node.inference.finishing import Finisher
 from node.inference.parameters import Plan
 
@@ -79,6 +79,16 @@ async def test_a_picture_that_is_none_fails_the_job(finisher: Finisher, listener
     finisher.deliver(Picture(0, 3))
     finisher.deliver(Picture(1, 4, PIXELS * np.nan))
     with pytest.raises(GenerationFailed, match="NaN"):
+        await finisher.images()
+
+
+async def test_a_picture_that_finds_no_memory_for_its_file_fails_the_job_as_such(
+    finisher: Finisher, listener: Listener
+) -> None:
+    listener.let.set()
+    # 10**15 pixels: NumPy is refused the memory for them.
+    finisher.deliver(Picture(0, 3, np.broadcast_to(PIXELS[:1, :1], (2**25, 2**25, 3))))
+    with pytest.raises(OutOfMemory, match="ask for fewer pixels"):
         await finisher.images()
 
 

@@ -14,6 +14,13 @@ MAPPING: list[tuple[Exception, type[JobError]]] = [
     (RuntimeError("Cannot allocate memory"), OutOfMemory),
     (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), OutOfMemory),
     (RuntimeError("Native API failed: UR_RESULT_ERROR_OUT_OF_MEMORY"), OutOfMemory),
+    (RuntimeError("Native API returns: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"), OutOfMemory),
+    (RuntimeError("Native API returns: 38 (UR_RESULT_ERROR_OUT_OF_HOST_MEMORY)"), OutOfMemory),
+    (RuntimeError("Invalid buffer size: 8.21 GB"), OutOfMemory),
+    (RuntimeError("std::bad_alloc"), OutOfMemory),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), OutOfMemory),
+    (RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), OutOfMemory),
+    (torch.AcceleratorError("CUDA error: out of memory"), OutOfMemory),
     (ValueError("`height` has to be divisible by 8"), GenerationFailed),
     (TypeError("unexpected keyword"), GenerationFailed),
     (IndexError("index 21 is out of bounds"), GenerationFailed),
@@ -60,3 +67,9 @@ def test_a_long_reason_of_many_lines_is_cut_to_one() -> None:
     failure = translated(ValueError("line\n" * 1000), "it", "cpu")
     assert "\n" not in failure.detail
     assert len(failure.detail) < 400
+
+
+def test_what_torch_really_raises_without_memory_is_a_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**50, dtype=torch.uint8)
+    assert type(translated(raised.value, "an image of 64x64", "cpu")) is OutOfMemory
