@@ -14,6 +14,7 @@ from contracts.message import (
     HEADER_DEAD_DETAIL,
     HEADER_DEAD_TIME,
     HEADER_EXPIRYTIME,
+    HEADER_REPLAY,
     JSON_CONTENT_TYPE,
     JobId,
 )
@@ -64,6 +65,8 @@ class RequestHeaders(AnswerHeaders):
 
     attempt: int = Field(default=1, ge=1, alias=HEADER_ATTEMPT)
     """How many times the job has been tried, this one included; set by nodes."""
+    replay: int = Field(default=0, ge=0, alias=HEADER_REPLAY)
+    """How often a person took the request out of the dead-letter queue."""
     expirytime: str | None = Field(
         default=None,
         alias=HEADER_EXPIRYTIME,

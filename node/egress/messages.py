@@ -9,6 +9,7 @@ from contracts.message import (
     HEADER_DEAD_DETAIL,
     HEADER_DEAD_TIME,
     HEADER_EXPIRYTIME,
+    HEADER_REPLAY,
     JSON_CONTENT_TYPE,
     Message,
     format_time,
@@ -124,7 +125,7 @@ def _copy(
 ) -> OutgoingMessage:
     given = original.properties
     # `x-death` and its like are the broker's; a stale copy of them would count for it.
-    kept = {k: v for k, v in given.headers.items() if not k.startswith("x-")}
+    kept = {k: v for k, v in given.headers.items() if k == HEADER_REPLAY or not k.startswith("x-")}
     return OutgoingMessage(
         exchange=exchange,
         routing_key=routing_key,

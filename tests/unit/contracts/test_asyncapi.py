@@ -138,7 +138,7 @@ def test_messages_carry_their_amqp_type(message: str, amqp_type: str) -> None:
 def test_headers_of_requests_and_answers_are_described() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     assert set(schemas["RequestHeaders"]["properties"]) == {
-        *("traceparent", "tracestate", "x-attempt", "cloudEvents_expirytime")
+        *("traceparent", "tracestate", "x-attempt", "x-replay", "cloudEvents_expirytime")
     }
     assert set(schemas["AnswerHeaders"]["properties"]) == {"traceparent", "tracestate"}
     assert "^cloudEvents[_:]" in schemas["AnswerHeaders"]["patternProperties"]

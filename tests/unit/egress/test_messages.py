@@ -79,7 +79,12 @@ def original(**properties: Any) -> Any:
         "priority": 7,
         "timestamp": NOW - 10,
         "expiration_seconds": 60.0,
-        "headers": {"x-death": [{"count": 1}], "x-delivery-count": 2, "cloudEvents_source": "me"},
+        "headers": {
+            "x-death": [{"count": 1}],
+            "x-delivery-count": 2,
+            "x-replay": 1,
+            "cloudEvents_source": "me",
+        },
     }
     return incoming(b'{"prompt": "x"}', **(given | properties))
 
@@ -136,6 +141,7 @@ def test_headers_of_the_broker_are_not_copied_and_those_of_the_caller_are() -> N
         headers = message.properties.headers
         assert headers["cloudEvents_source"] == "me"
         assert not {"x-death", "x-delivery-count"} & set(headers)
+        assert headers["x-replay"] == 1
 
 
 def test_a_dead_letter_says_why_and_when() -> None:
