@@ -22,7 +22,6 @@ from contracts.result import JobResult, Status, Timings
 from contracts.text2image import (
     TEXT2IMAGE,
     GeneratedImage,
-    Identity,
     Text2ImageRequest,
     Text2ImageResult,
 )
@@ -80,7 +79,10 @@ class Text2ImageComponent(Component):
             engine.cancel()
         offer = self._catalogue.default
         report(LoadState(stage="loading", model=offer.spec.name))
-        await self._load(offer)
+        try:
+            await self._load(offer)
+        except JobError as error:
+            raise SetupError(f"{offer.spec.name} cannot be loaded: {error.detail}") from error
         report(LoadState(stage="warming_up", model=offer.spec.name))
         await self._warm_up(offer)
 
@@ -189,7 +191,7 @@ class Text2ImageComponent(Component):
             return Status.CANCELLED if left else invocation.stop_requested()
 
         try:
-            seconds, warnings, self._device = await self._thread.run(
+            generated = await self._thread.run(
                 self._engine.generate,
                 offer.spec.name,
                 made,
@@ -203,6 +205,7 @@ class Text2ImageComponent(Component):
             # A job that failed tells nothing after its end.
             await finisher.settle()
         images, file_seconds = await finisher.images()
+        self._device = generated.device
         offer.warm = True
         return Text2ImageResult(
             job_id=invocation.job_id,
@@ -211,12 +214,12 @@ class Text2ImageComponent(Component):
             revision=offer.revision,
             images=images,
             parameters=made.parameters,
-            identity=Identity.EXACT,
-            warnings=[*made.warnings, *warnings],
+            identity=generated.identity,
+            warnings=[*made.warnings, *generated.warnings],
             timings=Timings(
-                encode_seconds=seconds.encode,
-                denoise_seconds=seconds.denoise,
-                decode_seconds=seconds.decode + file_seconds,
+                encode_seconds=generated.seconds.encode,
+                denoise_seconds=generated.seconds.denoise,
+                decode_seconds=generated.seconds.decode + file_seconds,
             ),
         )
 

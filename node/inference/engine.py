@@ -2,25 +2,30 @@
 
 import gc
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import structlog
 import torch
 
+from contracts.text2image import Identity, LoRA
 from node.component import DeviceInfo, Invocation
 from node.errors import InternalError, JobError, JobStopped, SetupError
 from node.inference.checkpoint import read_facts
 from node.inference.device import DeviceChoice, choose_device
-from node.inference.generation import Deliver, Seconds, StopRequested, generate
+from node.inference.generation import Deliver, Generation, Seconds, StopRequested
 from node.inference.loras import applied
+from node.inference.memory_ladder import MemoryLadder, Shape
+from node.inference.memory_measures import taken
+from node.inference.memory_plan import MemoryPlan, usable_measures
 from node.inference.parameters import Plan
 from node.inference.pipeline import load_pipeline, traits_of
-from node.inference.probe import TorchProbe, memory, release
+from node.inference.probe import TorchProbe, builds_new_code, memory, release
 from node.inference.tokens import truncation_warnings
 from node.inference.traits import ModelTraits
-from node.inference.translation import translated
+from node.inference.translation import NO_PRIMITIVE, is_out_of_memory, translated
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,9 +34,10 @@ log = structlog.get_logger(__name__)
 
 
 class Generated(NamedTuple):
-    """What a job took, what of its prompts was not read, and the device after it."""
+    """What a job took, what its caller should know, and the device after it."""
 
     seconds: Seconds
+    identity: Identity
     warnings: list[str]
     device: DeviceInfo
 
@@ -49,6 +55,7 @@ class Engine:
         self._max_pixels = max_pixels
         self._pipelines: dict[str, Any] = {}
         self._traits: dict[str, ModelTraits] = {}
+        self._ladder = MemoryLadder()
         self.broken = ""
         _log_choice(self._choice)
 
@@ -61,9 +68,11 @@ class Engine:
     def load(self, name: str, folder: Path) -> ModelTraits:
         """Load a model, unless it is loaded, and keep it. Raises SetupError, JobError."""
         if name not in self._pipelines:
-            pipeline = self._guarded(f"loading {name}", load_pipeline, folder, self._choice)
+            pipeline = self._guarded(f"the model {name}", load_pipeline, folder, self._choice)
             facts = read_facts(folder)
-            self._traits[name] = traits_of(pipeline, facts, self._max_steps, self._max_pixels)
+            self._traits[name] = traits_of(
+                pipeline, facts, self._max_steps, self._max_pixels, self._choice.kind
+            )
             self._pipelines[name] = pipeline
         return self._traits[name]
 
@@ -78,18 +87,49 @@ class Engine:
     ) -> Generated:
         """Make the images of a job with a loaded model. Raises JobError, JobStopped.
 
-        Whatever is raised, the next job finds the pipeline as it was.
+        Where memory runs out, the image is made again with the next cheaper plan. Whatever is
+        raised, the next job finds the pipeline as it was.
         """
-        pipeline = self._pipelines[name]
-
-        def run() -> Seconds:
-            with applied(pipeline, plan.parameters.loras, loras):
-                return generate(pipeline, plan, invocation, stop_requested, deliver)
-
+        work = Generation(plan, invocation, stop_requested, deliver)
+        warnings = truncation_warnings(self._pipelines[name], plan.texts)
         parameters = plan.parameters
-        what = f"an image of {parameters.width}x{parameters.height}"
-        warnings = truncation_warnings(pipeline, plan.texts)
-        return Generated(self._guarded(what, run), warnings, self.device_info())
+        shape = Shape(name, parameters.width or 0, parameters.height or 0)
+        memory_plan = self._ladder.climb(
+            shape,
+            usable_measures(
+                self._traits[name].measures,
+                strict=parameters.strict,
+                width=shape.width,
+                height=shape.height,
+            ),
+            partial(self._attempt, shape, work, plan.parameters.loras, loras),
+            lambda: work.phase,
+        )
+        warnings += memory_plan.warnings
+        return Generated(work.seconds, memory_plan.identity, warnings, self.device_info())
+
+    def _attempt(
+        self,
+        shape: Shape,
+        work: Generation,
+        loras: Sequence[LoRA],
+        files: Mapping[str, Path],
+        memory_plan: MemoryPlan,
+    ) -> None:
+        pipeline = self._pipelines[shape.model]
+        width, height = shape.width, shape.height
+        way = f" with {memory_plan}" if memory_plan.measures else ""
+        what = f"an image of {width}x{height}{way}"
+
+        def run() -> None:
+            with (
+                applied(pipeline, loras, files),
+                taken(pipeline, memory_plan, self._choice.device, width=width, height=height),
+            ):
+                # Guarded by itself: what it had is freed before the weights move back.
+                self._guarded(what, work.run, pipeline)
+
+        self._guarded(what, run)
 
     def close(self) -> None:
         """Free every model."""
@@ -106,9 +146,7 @@ class Engine:
             raise
         except Exception as error:
             failure = translated(error, what, self._choice.device)
-            if isinstance(error, torch.AcceleratorError):
-                # A GPU's context does not recover from a fault in a kernel.
-                self.broken = f"{self._choice.device} failed; the process must start anew"
+            self.broken = self.broken or self._lasting_fault(error)
             if isinstance(failure, InternalError):
                 log.exception("pipeline.failed", what=what)
             # The frames of the traceback hold the tensors of the job.
@@ -116,6 +154,19 @@ class Engine:
         gc.collect()
         release(self._choice.kind)
         raise failure
+
+    def _lasting_fault(self, error: Exception) -> str:
+        """Say why nothing can succeed after this error; empty where the next job can."""
+        if is_out_of_memory(error):
+            return ""
+        if isinstance(error, torch.AcceleratorError):
+            # A GPU's context does not recover from a fault in a kernel.
+            return f"{self._choice.device} failed; the process must start anew"
+        if NO_PRIMITIVE in str(error) and not builds_new_code():
+            return (
+                "oneDNN had no memory for code and takes no new shapes; the process must start anew"
+            )
+        return ""
 
 
 def _log_choice(choice: DeviceChoice) -> None:

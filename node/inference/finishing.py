@@ -9,6 +9,7 @@ from typing import Any
 
 from contracts.text2image import GeneratedImage
 from node.component import Invocation
+from node.errors import OutOfMemory
 from node.inference.embedded import generation_json, generation_text
 from node.inference.images import encode, to_uint8
 from node.inference.parameters import Plan
@@ -40,9 +41,14 @@ class Finisher:
     async def images(self) -> tuple[list[GeneratedImage], float]:
         """Wait for every delivered picture; also return the seconds of work that they took.
 
-        Raises GenerationFailed where one is not a picture.
+        Raises GenerationFailed where one is not a picture, OutOfMemory.
         """
-        done = await asyncio.gather(*(asyncio.wrap_future(future) for future in self._futures))
+        try:
+            done = await asyncio.gather(*map(asyncio.wrap_future, self._futures))
+        except MemoryError as error:
+            raise OutOfMemory(
+                "no memory left to encode the images; ask for fewer pixels"
+            ) from error
         return [image for image, _ in done], sum(seconds for _, seconds in done)
 
     def _finish(self, picture: Any) -> tuple[GeneratedImage, float]:

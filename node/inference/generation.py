@@ -20,6 +20,7 @@ from contracts.result import Status
 from node.component import Invocation
 from node.errors import JobStopped
 from node.inference.images import encode_preview
+from node.inference.memory_plan import Phase
 from node.inference.parameters import Plan
 from node.inference.pipeline import make_scheduler
 from node.inference.previews import preview
@@ -49,34 +50,55 @@ Deliver = Callable[[Picture], None]
 StopRequested = Callable[[], Status | None]
 
 
-def generate(
-    pipeline: Any,
-    plan: Plan,
-    invocation: Invocation,
-    stop_requested: StopRequested,
-    deliver: Deliver,
-) -> Seconds:
-    """Make the images and deliver each when it is done.
+class Generation:
+    """The images of one job. A run that failed can be followed by another."""
 
-    Raises JobStopped between two steps, and whatever torch and Diffusers raise.
-    """
-    steps = _Steps(plan, invocation, stop_requested)
-    original = pipeline.scheduler
-    try:
-        for index, seed in enumerate(plan.parameters.seed):
-            steps.begin(index)
-            pipeline.scheduler = make_scheduler(original, plan.parameters.scheduler or "")
-            with steps.watching(pipeline) as arguments:
-                # A CPU generator draws the same noise for every device.
-                generator = torch.Generator("cpu").manual_seed(seed)
-                output = pipeline(
-                    **plan.arguments, **arguments, generator=generator, output_type="np"
-                )
-            steps.end()
-            deliver(Picture(index, seed, np.asarray(output.images[0]), _nsfw(output)))
-    finally:
-        pipeline.scheduler = original
-    return steps.seconds
+    def __init__(
+        self,
+        plan: Plan,
+        invocation: Invocation,
+        stop_requested: StopRequested,
+        deliver: Deliver,
+    ) -> None:
+        self._plan = plan
+        self._deliver = deliver
+        self._delivered = 0
+        self._steps = _Steps(plan, invocation, stop_requested)
+
+    @property
+    def seconds(self) -> Seconds:
+        """What it took so far, vain runs included."""
+        return self._steps.seconds
+
+    @property
+    def phase(self) -> Phase | None:
+        """What is done, or was done when it failed; None: this pipeline does not tell."""
+        return self._steps.phase if self._plan.reports_steps else None
+
+    def run(self, pipeline: Any) -> None:
+        """Make the images that are not there yet, and deliver each when it is done.
+
+        Raises JobStopped between two steps, and whatever torch and Diffusers raise.
+        """
+        original = pipeline.scheduler
+        try:
+            for index, seed in list(enumerate(self._plan.parameters.seed))[self._delivered :]:
+                self._deliver(self._make(pipeline, original, index, seed))
+                self._delivered += 1
+        finally:
+            pipeline.scheduler = original
+
+    def _make(self, pipeline: Any, scheduler: Any, index: int, seed: int) -> Picture:
+        self._steps.begin(index)
+        pipeline.scheduler = make_scheduler(scheduler, self._plan.parameters.scheduler or "")
+        with self._steps.watching(pipeline) as arguments:
+            # A CPU generator draws the same noise for every device.
+            generator = torch.Generator("cpu").manual_seed(seed)
+            output = pipeline(
+                **self._plan.arguments, **arguments, generator=generator, output_type="np"
+            )
+        self._steps.end()
+        return Picture(index, seed, np.asarray(output.images[0]), _nsfw(output))
 
 
 def _nsfw(output: Any) -> bool | None:
@@ -85,7 +107,10 @@ def _nsfw(output: Any) -> bool | None:
 
 
 class _Steps:
-    """What happens between two inference steps of a job: progress, previews, stop, clock."""
+    """What happens between two inference steps of a job: progress, previews, stop, clock.
+
+    Steps that are repeated after a lack of memory are not reported again: progress never falls.
+    """
 
     def __init__(self, plan: Plan, invocation: Invocation, stop_requested: StopRequested) -> None:
         self._plan = plan
@@ -96,14 +121,14 @@ class _Steps:
         self._done = 0
         self._image = 0
         self._mark = 0.0
-        self._denoising = False
+        self.phase = Phase.ENCODE
         self.seconds = Seconds()
 
     def begin(self, image: int) -> None:
         """Start the next image, unless the job must stop."""
         self._raise_if_stopped()
         self._image = image
-        self._denoising = False
+        self.phase = Phase.ENCODE
         self._mark = time.perf_counter()
 
     def end(self) -> None:
@@ -126,8 +151,8 @@ class _Steps:
 
     def _on_forward(self, *_: Any) -> None:
         """Note the first forward pass of the denoiser: prompts are encoded by then."""
-        if not self._denoising:
-            self._denoising = True
+        if self.phase is Phase.ENCODE:
+            self.phase = Phase.DENOISE
             self.seconds.encode += self._lap()
 
     def _on_step_end(
@@ -136,8 +161,10 @@ class _Steps:
         # Schedulers of second order, and PNDM, take more time steps than inference steps.
         timesteps = int(getattr(pipeline, "num_timesteps", 0) or self._per_image)
         if step + 1 == timesteps:
-            synchronize(pipeline.device.type)
+            # Where weights are offloaded, the pipeline's `device` is where they rest.
+            synchronize(pipeline._execution_device.type)
             self.seconds.denoise += self._lap()
+            self.phase = Phase.DECODE
         done = self._image * self._per_image + (step + 1) * self._per_image // timesteps
         if done > self._done:
             self._done = done

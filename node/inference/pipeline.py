@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL, AutoPipelineForText2Image
+from diffusers import AutoencoderKL, AutoencoderTiny, AutoPipelineForText2Image
 
 from contracts.text2image import SIZE_GRANULARITY
 from node.errors import SetupError
 from node.inference.checkpoint import Facts, read_facts
 from node.inference.device import DeviceChoice
+from node.inference.memory_measures import measures_of
 from node.inference.traits import Guidance, ModelTraits
 
 DTYPES: Final = {
@@ -69,8 +70,10 @@ def _has_5d_weights(module: Any) -> bool:
     return any(weight.dim() == 5 for weight in module.parameters())
 
 
-def traits_of(pipeline: Any, facts: Facts, max_steps: int, max_pixels: int) -> ModelTraits:
-    """Describe a loaded pipeline; its defaults are kept within the node's limits."""
+def traits_of(
+    pipeline: Any, facts: Facts, max_steps: int, max_pixels: int, kind: str
+) -> ModelTraits:
+    """Describe a pipeline on a device of a kind; its defaults are kept within the node's limits."""
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(pipeline.__call__).parameters.items()
@@ -99,6 +102,7 @@ def traits_of(pipeline: Any, facts: Facts, max_steps: int, max_pixels: int) -> M
         previews="callback_on_step_end" in defaults and _can_preview(pipeline),
         loras=hasattr(pipeline, "load_lora_weights"),
         vocabulary=wanted.vocabulary,
+        measures=measures_of(pipeline, kind),
     )
 
 
@@ -170,4 +174,4 @@ def _guidance(pipeline: Any, defaults: dict[str, Any]) -> Guidance:
 
 
 def _can_preview(pipeline: Any) -> bool:
-    return isinstance(getattr(pipeline, "vae", None), AutoencoderKL)
+    return isinstance(getattr(pipeline, "vae", None), AutoencoderKL | AutoencoderTiny)

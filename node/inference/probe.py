@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import platform
+import random
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,6 +65,21 @@ def release(kind: str) -> None:
     empty_cache = getattr(_backend(kind), "empty_cache", None)
     if empty_cache is not None:
         empty_cache()
+
+
+def builds_new_code() -> bool:
+    """Say whether oneDNN can still build code, for a shape that this process has not seen.
+
+    Where a thread once had no memory for code, it never can again, however much there is later:
+    Xbyak, the assembler, keeps the first error of a thread. What was built before still runs.
+    """
+    channels = random.randrange(1024, 65536)
+    image, weight = torch.zeros(1, channels, 3, 3), torch.zeros(8, channels, 1, 1)
+    try:
+        torch.mkldnn_convolution(image, weight, None, (0, 0), (1, 1), (1, 1), 1)
+    except RuntimeError:
+        return False
+    return True
 
 
 def synchronize(kind: str) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from node.inference.memory_plan import Measure
+
 
 class Guidance(StrEnum):
     """What `guidance_scale` does.
@@ -36,7 +38,7 @@ class ModelTraits:
     """What a loaded model does with each field of a request.
 
     `arguments` are the names that the pipeline's call takes. `negative_prompt` says whether one
-    can have an effect at all.
+    can have an effect at all. `measures` are what can be done when memory is short.
     """
 
     family: str
@@ -53,3 +55,4 @@ class ModelTraits:
     previews: bool
     loras: bool
     vocabulary: frozenset[str] = frozenset()
+    measures: frozenset[Measure] = frozenset()

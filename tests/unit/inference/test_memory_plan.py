@@ -103,11 +103,11 @@ def test_an_image_no_larger_than_a_tile_is_not_tiled(width: int, height: int, ti
     ("plan", "identity"),
     [
         (PLAIN, Identity.EXACT),
-        (TILED, Identity.CLOSE),
+        (TILED, Identity.APPROXIMATE),
         (OFFLOADED, Identity.EXACT),
         (SEQUENTIAL, Identity.EXACT),
         (MemoryPlan(frozenset({Measure.ATTENTION_SLICING})), Identity.CLOSE),
-        (MemoryPlan(TILED.measures | OFFLOADED.measures), Identity.CLOSE),
+        (MemoryPlan(TILED.measures | OFFLOADED.measures), Identity.APPROXIMATE),
     ],
 )
 def test_a_plan_is_as_close_as_its_least_exact_measure(
