@@ -199,14 +199,14 @@ class Client:
             raise Unroutable("no node is there to hear the cancel; try again later") from error
 
     async def _publish_until_confirmed(self, pending: Submission) -> None:
-        while True:
+        # A result that came meanwhile proves that the broker has the request.
+        while not pending.confirmed.done():
             reply_to = await self._replies.queue_name()
             try:
                 await self._broker.outbox.publish(pending.answered_to(reply_to))
-            except Unroutable as error:
-                raise self._unroutable(pending.request) from error
-            except PublishRefused as error:
-                raise self._overloaded() from error
+            except (Unroutable, PublishRefused) as error:
+                if not pending.confirmed.done():
+                    raise self._refused(pending.request, error) from error
             except BrokerUnavailable as error:
                 log.info("client.submits_again", reason=str(error))
                 await asyncio.sleep(RESUBMIT_SECONDS)
@@ -214,8 +214,10 @@ class Client:
                 self._refusals = 0
                 # A queue that was lost meanwhile gets no result: then once more, with the new one.
                 if reply_to == await self._replies.queue_name():
-                    pending.confirmed.set_result(None)
-                    return
+                    pending.confirm()
+
+    def _refused(self, request: Message, error: MessagingError) -> Exception:
+        return self._unroutable(request) if isinstance(error, Unroutable) else self._overloaded()
 
     def _overloaded(self) -> Overloaded:
         """Suggest a wait that doubles with every refusal in a row, spread out over callers."""
@@ -284,6 +286,7 @@ class Client:
             log.debug("client.second_copy_dropped", job_id=result.job_id)
             return
         del self._pending[result.job_id]
+        pending.confirm()
         self._settled[result.job_id] = result
         while len(self._settled) > KEPT_RESULTS:
             self._settled.popitem(last=False)

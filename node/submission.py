@@ -44,6 +44,11 @@ class Submission:
         properties = replace(self.message.properties, reply_to=reply_to)
         return replace(self.message, properties=properties)
 
+    def confirm(self) -> None:
+        """Tell everyone who waits that the broker has it."""
+        if not self.confirmed.done():
+            self.confirmed.set_result(None)
+
     def fail(self, error: BaseException) -> None:
         """Tell everyone who waits that nothing will come."""
         waiting: tuple[asyncio.Future[Any], ...] = (self.confirmed, self.result)

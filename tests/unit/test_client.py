@@ -285,6 +285,31 @@ async def test_a_late_copy_of_the_first_result_is_not_taken_for_that_of_a_second
         await client.result("mine", 10)
 
 
+async def test_a_result_that_overtakes_its_confirm_is_as_good_as_that(
+    client: Client, broker: Broker, node: Node
+) -> None:
+    class ConfirmLost(BrokerUnavailable):
+        """The request was routed; only its confirm was not heard."""
+
+    publish, lost = broker.outbox.publish, []
+
+    async def lose_first_confirm(message: OutgoingMessage) -> None:
+        if lost and message.properties.message_id == "mine":
+            raise PublishRefused("full")
+        await publish(message)
+        if message.properties.message_id == "mine":
+            lost.append(message)
+            await node.answer(node.requests()[0])
+            raise ConfirmLost("no confirm")
+
+    broker.outbox.publish = lose_first_confirm
+    submitted = await asyncio.gather(
+        *(asyncio.wait_for(client.submit(REQUEST, job_id="mine"), 10) for _ in range(2))
+    )
+    assert submitted == ["mine", "mine"]
+    assert (await client.result("mine", 10)).status is Status.SUCCEEDED
+
+
 async def test_a_full_queue_is_said_at_once_and_the_id_is_free_again(
     client: Client, broker: Broker
 ) -> None:
