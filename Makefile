@@ -2,29 +2,47 @@
 #
 #   PYTHON     the interpreter that .venv is made with
 #   TORCH      the torch to install
+#   RABBITMQ_4 the folder for RabbitMQ 4
+#   SOAK       options of the soak
 #   PIP_FLAGS  added to each `pip install`. PyPI's torch for Linux is a CUDA build of gigabytes;
 #              without a GPU --extra-index-url https://download.pytorch.org/whl/cpu is lighter
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP_FLAGS ?=
+RABBITMQ_4 ?= $(HOME)/.cache/text2image-node/rabbitmq-4
+SOAK ?= --jobs 500 --nodes 3 --seed 1
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := .venv/.installed
 WITH_BROKER := $(PYTHON) -m deploy.local_broker run --
+QUIET := TRANSFORMERS_VERBOSITY=error DIFFUSERS_VERBOSITY=error
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench install format clean
+.PHONY: help demo test test-faults test-rabbitmq-4 soak check bench install format clean train-demo-models eval-demo-models
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED)  ## run the whole story on this machine: broker, nodes, requests, images
 	@$(WITH_BROKER) $(BIN)/python -m deploy.demo
 
 test: $(INSTALLED)  ## run all tests, those against a real broker included
 	@$(BIN)/python -m pytest
+
+test-faults: $(INSTALLED)  ## the fault suite alone: nodes, brokers, clusters and links that die
+	@$(BIN)/python -m pytest tests/faults
+
+test-rabbitmq-4: $(INSTALLED)  ## everything that speaks to a broker, on RabbitMQ 4 (root; Debian, Ubuntu)
+	@$(PYTHON) -m deploy.rabbitmq4 install $(RABBITMQ_4)
+	@env -u NODE_AMQP_URL TEXT2IMAGE_RABBITMQ_ROOT=$(RABBITMQ_4) $(BIN)/python -m pytest \
+		tests/suites tests/integration/test_amqp.py tests/e2e tests/faults
+
+soak: $(INSTALLED)  ## 3 nodes, 500 jobs, faults drawn from a seed; then properties and bad links for long
+	@$(BIN)/python -m tests.faults.soak $(SOAK)
+	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/properties
+	@$(BIN)/python -m pytest tests/faults/soak_links.py
 
 check: $(INSTALLED)  ## format, lint, types, imports and unit tests
 	@$(BIN)/ruff format --check --quiet .
@@ -35,6 +53,12 @@ check: $(INSTALLED)  ## format, lint, types, imports and unit tests
 
 bench: $(INSTALLED)  ## measure throughput and latency
 	@$(WITH_BROKER) $(BIN)/python -m benchmarks
+
+train-demo-models: $(INSTALLED)  ## train the shipped models from scratch (2 hours on 2 cores, resumes)
+	@$(QUIET) $(BIN)/python -m training
+
+eval-demo-models: $(INSTALLED)  ## judge the shipped models, into training/reports (4 minutes)
+	@$(QUIET) $(BIN)/python -m training.evaluate
 
 install: $(INSTALLED)  ## create .venv with everything in it
 	@:

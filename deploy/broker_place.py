@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -26,7 +25,7 @@ USUAL_FOLDERS = (
     "/sbin",
     "/bin",
 )
-INHERITED_VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
+INHERITED_VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 # Where a plugin listens; each enabled one gets a free port on loopback.
 PLUGIN_LISTENERS = MappingProxyType(
@@ -40,7 +39,11 @@ class BrokerUnavailable(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Say where a private broker lives."""
+    """Say where a private broker lives.
+
+    `folder` is spelled as we see it; for programs that see another `/`, `broker_environment` is
+    given a place with their spelling.
+    """
 
     folder: Path
     node_name: str
@@ -63,6 +66,7 @@ def broker_environment(place: Place, inherited: Mapping[str, str]) -> dict[str, 
         **{name: inherited[name] for name in INHERITED_VARIABLES if name in inherited},
         "PATH": search_path(inherited),
         "HOME": str(folder),  # the Erlang cookie lives here
+        "TMPDIR": str(folder),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "ERL_EPMD_PORT": str(place.epmd_port),
         # Without `-start_epmd false` any Erlang program may start a name server that stays.
@@ -130,27 +134,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def find_server() -> Path | None:
-    """Find the script that starts RabbitMQ, if it is installed.
-
-    Debian's program in /usr/sbin switches to the user rabbitmq and refuses all others, so the
-    script behind it comes first.
-    """
-    behind_wrapper = sorted(Path("/usr/lib/rabbitmq/lib").glob("*/sbin/rabbitmq-server"))
-    if behind_wrapper:
-        return behind_wrapper[-1]
-    found = shutil.which("rabbitmq-server", path=search_path(os.environ))
-    return Path(found) if found else None
-
-
-def find_program(name: str) -> str:
-    """Find a program of Erlang's."""
-    found = shutil.which(name, path=search_path(os.environ))
-    if found is None:
-        raise BrokerUnavailable(f"{name}, a part of Erlang, is not installed")
-    return found
 
 
 def search_path(environ: Mapping[str, str]) -> str:

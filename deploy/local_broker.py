@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from deploy.broker_place import BrokerUnavailable, find_server, search_path
+from deploy.broker_place import BrokerUnavailable, search_path
 from deploy.handshake import broker_answers, wait_until_answering
+from deploy.installation import ROOT_VARIABLE, find_installation
 from deploy.private_broker import PrivateBroker
 from deploy.processes import Foreground, LastWill
 
@@ -75,11 +76,15 @@ Probe = tuple[Source, Callable[[], bool]]
 
 
 def probes(environ: Mapping[str, str]) -> tuple[Probe, ...]:
-    """Pair every source with the question whether it can be had here; cheap ones come first."""
+    """Pair every source with the question whether it can be had here; cheap ones come first.
+
+    Who asks for a certain RabbitMQ does not want the one that happens to run.
+    """
+    asked_for = environ.get(ROOT_VARIABLE)
     return (
         (Source.GIVEN, lambda: bool(environ.get(URL_VARIABLE))),
-        (Source.RUNNING, lambda: broker_answers("localhost", 5672)),
-        (Source.PRIVATE, lambda: find_server() is not None),
+        (Source.RUNNING, lambda: not asked_for and broker_answers("localhost", 5672)),
+        (Source.PRIVATE, lambda: find_installation(environ) is not None),
         (Source.CONTAINER, lambda: docker_answers() and image_is_here()),
         (Source.INSTALLED, can_install),
     )
@@ -174,13 +179,13 @@ def _docker_succeeds(*arguments: str, timeout_seconds: float) -> bool:
 
 def ensure_server() -> None:
     """Install RabbitMQ's server unless it is here."""
-    if find_server() is not None:
+    if find_installation(os.environ) is not None:
         return
     if not can_install():
         raise BrokerUnavailable(NO_BROKER)
     say("installing the package rabbitmq-server with apt-get; its service is not started")
     install()
-    if find_server() is None:
+    if find_installation(os.environ) is None:
         raise BrokerUnavailable("rabbitmq-server was installed but is not found")
 
 

@@ -9,10 +9,10 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,12 +22,11 @@ from deploy.broker_place import (
     BrokerUnavailable,
     Place,
     broker_environment,
-    find_program,
-    find_server,
     free_ports,
     write_files,
 )
 from deploy.handshake import broker_answers
+from deploy.installation import require_installation
 from deploy.processes import (
     LastWill,
     descendants,
@@ -60,7 +59,8 @@ class Epmd:
         """Start it unless it runs."""
         if self._process is not None and self._process.poll() is None:
             return
-        command = [find_program("epmd"), "-address", "127.0.0.1", "-port", str(self.port)]
+        installation = require_installation(os.environ)
+        command = installation.program("epmd", "-address", "127.0.0.1", "-port", str(self.port))
         self._will.write()
         with signals_deferred():
             self._process = subprocess.Popen(
@@ -111,6 +111,7 @@ class PrivateBroker:
         cookie: str | None = None,
     ) -> None:
         token = secrets.token_hex(4)
+        self._installation = require_installation(os.environ)
         self._epmd = epmd or Epmd()
         self._owns_epmd = epmd is None
         self._plugins = plugins
@@ -124,7 +125,7 @@ class PrivateBroker:
             2 + len(listening), taken={self._epmd.port}
         )
         self.place = Place(
-            folder=Path(tempfile.gettempdir()) / f"text2image-broker-{token}",
+            folder=self._installation.temporary_folder / f"text2image-broker-{token}",
             node_name=f"text2image-{token}@localhost",
             amqp_port=amqp_port,
             distribution_port=distribution_port,
@@ -168,15 +169,12 @@ class PrivateBroker:
         """Start the server and return when it answers AMQP."""
         if self._server is not None and not self._has_ended(self._server):
             raise RuntimeError("the broker runs already")
-        program = find_server()
-        if program is None:
-            raise BrokerUnavailable("RabbitMQ is not installed")
         write_files(self.place, self._plugins, self._settings, self._cookie)
         self._leave_behind("rm", "-rf", self.place.folder)
         if self._owns_epmd:
             self._epmd.start()
         with signals_deferred():
-            self._server = self._spawn(program)
+            self._server = self._spawn()
             self._leave_behind("kill", "-KILL", str(self._server.pid))
         self._wait_until_answering(self._server, timeout_seconds)
 
@@ -205,11 +203,9 @@ class PrivateBroker:
     ) -> str:
         """Run one of RabbitMQ's command-line tools against this broker; return what it printed."""
         self._running()
-        server = find_server()
-        assert server is not None
         finished = subprocess.run(
-            [server.parent / program, "--quiet", *arguments],
-            env=broker_environment(self.place, os.environ),
+            self._installation.script(program, "--quiet", *arguments),
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -261,12 +257,16 @@ class PrivateBroker:
     def _leave_behind(self, *command: str | Path) -> None:
         self._will.write(command, ["rm", "-rf", self.place.folder])
 
-    def _spawn(self, program: Path) -> subprocess.Popen[bytes]:
+    def _environment(self) -> dict[str, str]:
+        folder = self._installation.seen_inside(self.place.folder)
+        return broker_environment(replace(self.place, folder=folder), os.environ)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             return subprocess.Popen(
-                [program],
-                env=broker_environment(self.place, os.environ),
+                self._installation.script("rabbitmq-server"),
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -243,9 +243,9 @@ class Client:
         while True:
             await self._reply_queue_changed.wait()
             self._reply_queue_changed.clear()
-            again = {job_id for job_id, pending in self._pending.items() if pending.is_out}
+            again = [job_id for job_id, pending in self._pending.items() if pending.is_out]
             while again and not self._reply_queue_changed.is_set():
-                again = {job_id for job_id in again if not await self._resubmitted(job_id)}
+                again = [job_id for job_id in again if not await self._resubmitted(job_id)]
                 if again:
                     await asyncio.sleep(RESUBMIT_SECONDS)
 

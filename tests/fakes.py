@@ -42,6 +42,8 @@ class Fault(StrEnum):
     """Unanswered deliveries go back, and answers to them are stale."""
     ANSWER_LOST = "answer_lost"
     """The same, just after an answer was written: the broker never reads it."""
+    CONSUMER_CANCELLED = "consumer_cancelled"
+    """The same, because the broker took a queue away for a moment: its deliveries are orphans."""
     OUT_OF_ORDER = "out_of_order"
     """The first message of a queue goes to its end."""
     NOT_PUBLISHED = "not_published"
@@ -100,6 +102,12 @@ class _Queue:
     arguments: dict[str, Any] = field(default_factory=dict)
     items: deque[_Item] = field(default_factory=deque)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    consumers: dict[asyncio.Event, None] = field(default_factory=dict)
+    """One for each consumer, in order: an event that many clear is missed by some."""
+
+    def notify(self) -> None:
+        for each in (self.changed, *self.consumers):
+            each.set()
 
 
 class InMemoryServer:
@@ -173,7 +181,7 @@ class InMemoryServer:
 
     def _expires_in(self, queue: _Queue, seconds: float) -> float:
         loop = asyncio.get_running_loop()
-        loop.call_later(seconds, queue.changed.set)
+        loop.call_later(seconds, queue.notify)
         loop.call_later(seconds, self.sweep, queue)
         return loop.time() + seconds
 
@@ -182,7 +190,7 @@ class InMemoryServer:
             queue.items.appendleft(item)
         else:
             queue.items.append(item)
-        queue.changed.set()
+        queue.notify()
 
     def take(self, queue: _Queue) -> _Item | None:
         self.sweep(queue)
@@ -247,7 +255,8 @@ class InMemoryInbox:
         self._unanswered: dict[int, tuple[_Queue, _Item]] = {}
         self._tags = itertools.count(1)
         self._handed_over: asyncio.Queue[Delivery | None] = asyncio.Queue()
-        self._room = asyncio.Event()
+        self._consumers: list[asyncio.Event] = []
+        self._withdrawn: set[tuple[int, str]] = set()
         self._stopped = False
 
     async def run(self) -> None:
@@ -259,39 +268,45 @@ class InMemoryInbox:
         finally:
             self.lose_connection()
             self._server.consumers.subtract(self._names)
+            for queue, wake in itertools.product(self._server.queues.values(), self._consumers):
+                queue.consumers.pop(wake, None)
 
     async def _consume(self, name: str) -> None:
+        wake = asyncio.Event()
+        self._consumers.append(wake)
         while True:
             queue = self._server.queues.get(name)
-            if queue is None or self._stopped or self._interruptions:
-                await asyncio.sleep(0.01 if queue is None else 1.0)
+            if queue is None:
+                await asyncio.sleep(0.01)
                 continue
+            queue.consumers[wake] = None
+            wake.clear()  # before the look: what changes during it counts
             await self._upset(queue)
-            if self._stopped or self._interruptions:
-                continue
-            held = sum(1 for each, _ in self._unanswered.values() if each is queue)
-            item = self._server.take(queue) if held < self._prefetch_count else None
+            item = self._next(queue)
             if item is None:
-                queue.changed.clear()
-                self._room.clear()
-                waits = [asyncio.create_task(e.wait()) for e in (queue.changed, self._room)]
-                try:
-                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for each in waits:
-                        each.cancel()
-                continue
-            self._hand_over(queue, item)
+                await wake.wait()
+            else:
+                self._hand_over(queue, item)
+
+    def _next(self, queue: _Queue) -> _Item | None:
+        held = sum(1 for each, _ in self._unanswered.values() if each is queue)
+        if self._stopped or self._interruptions or held >= self._prefetch_count:
+            return None
+        return self._server.take(queue)
 
     async def _upset(self, queue: _Queue) -> None:
         possible = [Fault.CONNECTION_LOST] if self._unanswered else []
+        if any(each is queue for each, _ in self._unanswered.values()):
+            possible.append(Fault.CONSUMER_CANCELLED)
         if len(queue.items) > 1:
             possible.append(Fault.OUT_OF_ORDER)
         fault = await self._inject(*possible)
-        if fault is Fault.CONNECTION_LOST:
-            self.lose_connection()
-        elif fault is Fault.OUT_OF_ORDER:
+        if fault is Fault.OUT_OF_ORDER:
             queue.items.rotate(-1)
+        elif fault is not None:
+            if fault is Fault.CONSUMER_CANCELLED:
+                self._withdrawn.add((self._generation, queue.name))
+            self.lose_connection()
 
     def _hand_over(self, queue: _Queue, item: _Item) -> None:
         item.deliveries += 1
@@ -311,7 +326,8 @@ class InMemoryInbox:
         return delivery.generation == self._generation and delivery.tag in self._unanswered
 
     def is_orphan(self, delivery: Delivery) -> bool:
-        return delivery.queue not in self._server.queues
+        withdrawn = (delivery.generation, delivery.queue) in self._withdrawn
+        return withdrawn or delivery.queue not in self._server.queues
 
     async def ack(self, delivery: Delivery) -> bool:
         if await self._answer_is_lost(delivery):
@@ -334,7 +350,7 @@ class InMemoryInbox:
         return lost
 
     def _answer(self, delivery: Delivery) -> tuple[_Queue, _Item] | None:
-        self._room.set()
+        self._notify()
         if delivery.generation != self._generation:
             return None
         return self._unanswered.pop(delivery.tag, None)
@@ -345,9 +361,14 @@ class InMemoryInbox:
         self._stopped = True
         self._handed_over.put_nowait(None)
 
-    def unanswered(self) -> list[str]:
-        """List the queues of the deliveries that the broker waits for an answer to."""
-        return [queue.name for queue, _ in self._unanswered.values()]
+    def unanswered(self) -> list[tuple[str, str | None]]:
+        """List queue and message id of the deliveries that the broker waits for an answer to."""
+        held = self._unanswered.values()
+        return [(queue.name, item.message.properties.message_id) for queue, item in held]
+
+    def may_answer(self, message_id: str | None) -> bool:
+        """Say whether a message is here to be answered, or was, and its queue was taken away."""
+        return bool(self._withdrawn) or message_id in [held for _, held in self.unanswered()]
 
     def die(self) -> None:
         """End as a process does that is killed."""
@@ -362,7 +383,11 @@ class InMemoryInbox:
 
     def _resume(self) -> None:
         self._interruptions -= 1
-        self._room.set()
+        self._notify()
+
+    def _notify(self) -> None:
+        for each in self._consumers:
+            each.set()
 
     def lose_connection(self) -> None:
         """Drop the connection: every unanswered delivery goes back to its queue."""
@@ -370,7 +395,7 @@ class InMemoryInbox:
         self._generation += 1
         for queue, item in reversed(unanswered.values()):
             self._server.give_back(queue, item)
-        self._room.set()
+        self._notify()
 
 
 class InMemoryOutbox:

@@ -1,0 +1,42 @@
+"""Whatever happens to a fleet, each job has one life and one end.
+
+    JOB_LIFE_EXAMPLES=4000 JOB_LIFE_LENGTH=5 pytest tests/properties
+
+A failure prints a scenario: a value that can be given to `live` as it is.
+"""
+
+import os
+from typing import Final
+
+from hypothesis import HealthCheck, given, note, settings
+
+from tests.properties import virtual_time
+from tests.properties.promises import check_all
+from tests.properties.scenarios import Scenario, scenarios
+from tests.properties.world import World
+
+EXAMPLES: Final = int(os.environ.get("JOB_LIFE_EXAMPLES", "200"))
+LENGTH: Final = int(os.environ.get("JOB_LIFE_LENGTH", "3"))
+
+
+def live(scenario: Scenario) -> World:
+    """Let a scenario happen from beginning to end."""
+
+    async def begin() -> World:
+        world = World(scenario)
+        await world.live()
+        return world
+
+    return virtual_time.run(begin())
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(scenarios(LENGTH))
+def test_every_job_has_one_end_whatever_happens(scenario: Scenario) -> None:
+    note(f"live({scenario!r})")
+    check_all(live(scenario))
