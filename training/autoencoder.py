@@ -16,9 +16,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from training.flat import bind
 from training.loop import Schedule, load_checkpoint
+from training.places import RUNS, exit_without_font
 from training.scenes import render, sample_scenes
-from training.shared import Plan, bind, train
+from training.shared import Plan, train
 
 LATENT_CHANNELS = 12
 BATCH_SIZE = 8
@@ -52,7 +54,6 @@ def build_autoencoder() -> AutoencoderTiny:
     return model
 
 
-@torch.no_grad()
 def _pass_colours(model: AutoencoderTiny) -> None:
     """Initialise so that the mean colour of each 8x8 block passes through unchanged.
 
@@ -61,9 +62,10 @@ def _pass_colours(model: AutoencoderTiny) -> None:
     """
     layers = [*model.encoder.layers, *model.decoder.layers]
     for block in (layer for layer in layers if isinstance(layer, AutoencoderTinyBlock)):
-        block.conv[4].weight.mul_(0.3)
-        block.conv[4].weight[:3] = 0
-        block.conv[4].bias.zero_()
+        weight = block.conv[4].weight.data
+        weight.mul_(0.3)
+        weight[:3] = 0
+        block.conv[4].bias.data.zero_()
     first, *halvings, last = (m for m in model.encoder.layers if isinstance(m, nn.Conv2d))
     _carry(first, [(1, 1, 1.0)])
     for halving in halvings:
@@ -77,12 +79,13 @@ def _pass_colours(model: AutoencoderTiny) -> None:
 
 def _carry(convolution: nn.Conv2d, taps: list[tuple[int, int, float]], offset: float = 0.0) -> None:
     """Make output channels 0..2 copies of input channels 0..2, filtered by the taps."""
-    convolution.weight[:3] = 0
+    weights = convolution.weight.data
+    weights[:3] = 0
     for row, column, weight in taps:
         for channel in range(3):
-            convolution.weight[channel, channel, row, column] = weight
+            weights[channel, channel, row, column] = weight
     if convolution.bias is not None:
-        convolution.bias[:3] = offset
+        convolution.bias.data[:3] = offset
 
 
 def load_autoencoder(folder: Path) -> AutoencoderTiny:
@@ -123,13 +126,14 @@ def edge_loss(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
 class Task:
     """Train the autoencoder on freshly rendered scenes."""
 
-    def __init__(self, precision: torch.dtype) -> None:
+    def __init__(self, precision: torch.dtype, batch_size: int = BATCH_SIZE) -> None:
         self._precision = precision
+        self._batch_size = batch_size
         self.model = build_autoencoder().to(memory_format=torch.channels_last)
 
     def loss(self, seed: int, workers: int) -> torch.Tensor:
         """Return the loss of one worker's part of a batch."""
-        real = pictures(TRAIN_SEED + seed, BATCH_SIZE // workers)
+        real = pictures(TRAIN_SEED + seed, self._batch_size // workers)
         return reconstruction_loss(self.model, real, self._precision)
 
     def refresh(self) -> None:
@@ -151,11 +155,11 @@ def reconstruction_loss(
     return pixel + coarse + edge + SPREAD_WEIGHT * spread
 
 
-@torch.no_grad()
 def write_sheet(model: AutoencoderTiny, path: Path, count: int = 12) -> float:
     """Write real pictures above their reconstructions; return the mean absolute error (0..255)."""
     real = pictures(VALIDATION_SEED, count)
-    made = model.decode(model.encode(real).latents).sample.clamp(-1, 1)
+    with torch.no_grad():
+        made = model.decode(model.encode(real).latents).sample.clamp(-1, 1)
     rows = [torch.cat(list(row), dim=-1) for row in (real, made)]
     sheet = torch.cat(rows, dim=-2).permute(1, 2, 0).add(1).mul(127.5).round().byte()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,21 +167,22 @@ def write_sheet(model: AutoencoderTiny, path: Path, count: int = 12) -> float:
     return float((made - real).abs().mean() * 127.5)
 
 
-@torch.no_grad()
 def measure_deviation(model: AutoencoderTiny, count: int = 64) -> float:
     """Return the standard deviation of the latents of `count` pictures."""
-    return float(model.encode(pictures(VALIDATION_SEED + 1, count)).latents.std())
+    with torch.no_grad():
+        return float(model.encode(pictures(VALIDATION_SEED + 1, count)).latents.std())
 
 
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("training/runs/autoencoder"))
+    parser.add_argument("--folder", type=Path, default=RUNS / "autoencoder")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--decay-steps", type=int, default=1200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     options = parser.parse_args()
+    exit_without_font()
     schedule = Schedule(PEAK_RATE, options.steps, decay_steps=options.decay_steps)
     plan = Plan(options.folder, schedule, ADAM_FRACTION, options.workers)
     train(plan, partial(Task, getattr(torch, options.precision)))

@@ -20,6 +20,7 @@ from training.autoencoder import to_tensor
 from training.captions import canonical_caption
 from training.labels import HEADS, class_numbers, head_slices, logit_names, scene_of
 from training.loop import Optimizer, Progress, Schedule, load_checkpoint, save_atomically
+from training.places import RUNS, exit_without_font
 from training.scenes import Scene, render, sample_scenes
 
 BATCH_SIZE = 32
@@ -73,7 +74,9 @@ def heads_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return torch.stack(losses).sum()
 
 
-def train(folder: Path, schedule: Schedule, precision: torch.dtype) -> nn.Module:
+def train(
+    folder: Path, schedule: Schedule, precision: torch.dtype, batch_size: int = BATCH_SIZE
+) -> nn.Module:
     """Train until `schedule.steps`; write `checkpoint.pt` and, at the end, the model itself."""
     torch.manual_seed(0)
     model = build_captioner().to(memory_format=torch.channels_last)
@@ -86,7 +89,7 @@ def train(folder: Path, schedule: Schedule, precision: torch.dtype) -> nn.Module
     progress = Progress(every_steps=25)
     for step in range(start, schedule.steps):
         torch.manual_seed(step)
-        images, targets = labelled_batch(TRAIN_SEED + step, BATCH_SIZE)
+        images, targets = labelled_batch(TRAIN_SEED + step, batch_size)
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
             logits = model(disturbed(images)).logits
         loss = heads_loss(logits.float(), targets)
@@ -107,10 +110,10 @@ def labelled_batch(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.tensor([class_numbers(scene) for scene in scenes])
 
 
-@torch.inference_mode()
 def read_pictures(model: nn.Module, images: torch.Tensor) -> list[dict[str, str]]:
     """Return the most likely class of every head for each picture."""
-    logits = torch.cat([model(part).logits for part in images.split(64)])
+    with torch.inference_mode():
+        logits = torch.cat([model(part).logits for part in images.split(64)])
     chosen = [logits[:, head.start : head.stop].argmax(dim=1) for head in head_slices()]
     numbers = torch.stack(chosen, dim=1).tolist()
     return [
@@ -125,27 +128,29 @@ def describe(labels: dict[str, str]) -> str:
 
 
 def validate(model: nn.Module, count: int = 1024) -> dict[str, float]:
-    """Return the accuracy of every head on fresh rendered scenes, where the head applies."""
+    """Return the accuracy of every head on fresh rendered scenes."""
     images, targets = labelled_batch(VALIDATION_SEED, count)
-    right = torch.zeros(len(HEADS))
-    applies = torch.zeros(len(HEADS))
-    read = read_pictures(model, images)
-    for row, target in zip(read, targets.tolist(), strict=True):
-        for index, (head, classes) in enumerate(HEADS.items()):
-            right[index] += row[head] == classes[target[index]]
-            applies[index] += 1
-    return dict(zip(HEADS, (right / applies).tolist(), strict=True))
+    reads = read_pictures(model, images)
+    return {
+        head: sum(
+            read[head] == classes[target]
+            for read, target in zip(reads, targets[:, index].tolist(), strict=True)
+        )
+        / count
+        for index, (head, classes) in enumerate(HEADS.items())
+    }
 
 
 def main() -> None:
     """Parse the command line, train, validate and export in float16."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("training/runs/captioner"))
-    parser.add_argument("--export", type=Path, default=Path("training/runs/export/captioner"))
+    parser.add_argument("--folder", type=Path, default=RUNS / "captioner")
+    parser.add_argument("--export", type=Path, default=RUNS / "export" / "captioner")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--decay-steps", type=int, default=900)
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     options = parser.parse_args()
+    exit_without_font()
     schedule = Schedule(PEAK_RATE, options.steps, decay_steps=options.decay_steps)
     model = train(options.folder, schedule, getattr(torch, options.precision))
     print(json.dumps(validate(model)))

@@ -1,6 +1,9 @@
 """Word scenes as captions, in several phrasings and letter cases."""
 
 import random
+import re
+from collections.abc import Iterable
+from functools import cache
 
 from training.scenes import Item, Relation, Scene
 from training.vocabulary import (
@@ -92,3 +95,25 @@ def known_words() -> list[str]:
     phrases += [name for subject in SUBJECTS for name in (subject.name, subject.plural)]
     text = " ".join(phrases).replace("{article}", "").replace("{colour}", "").replace(",", "")
     return sorted(set(text.split()))
+
+
+def is_caption(text: str) -> bool:
+    """Say whether a text is worded as `canonical_caption` words scenes, articles included."""
+    return _grammar().fullmatch(text) is not None
+
+
+@cache
+def _grammar() -> re.Pattern[str]:
+    def either(words: Iterable[str]) -> str:
+        return f"(?:{'|'.join(map(re.escape, words))})"
+
+    an, tint = r"(?:an (?=[aeiou])|a (?![aeiou]))", f"(?:{either(TINTS)} )?"
+    size = either(words[0] for words in SIZE_WORDS.values())
+    one = f"{an}{tint}{either(BY_NAME)}"
+    sized = f"{an}{size} {tint}{either(BY_NAME)}"
+    counted = f"{either(words[0] for words in NUMBER_WORDS.values())} {tint}" + either(
+        subject.plural for subject in SUBJECTS
+    )
+    pair = f"{one} {either(Relation)} {one}"
+    background = f"(?: on {an}{either(BACKGROUNDS)} background)?"
+    return re.compile(f"(?:{one}|{sized}|{counted}|{pair}){background}")

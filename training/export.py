@@ -13,9 +13,10 @@ from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, StableDiffusi
 
 from training.autoencoder import load_autoencoder
 from training.captions import known_words
+from training.flat import bind
 from training.loop import load_checkpoint
+from training.places import RUNS, exit_without_font
 from training.scenes import PICTURE_PIXELS
-from training.shared import bind
 from training.text2image import TextToImage, build_noise_scheduler
 from training.tokenizer import load_tokenizer
 
@@ -51,6 +52,8 @@ def shipped_scheduler() -> SchedulerMixin:
         solver_order=2,
         use_karras_sigmas=False,
         final_sigmas_type="zero",
+        # Diffusers sets it in any case, with a warning; "trailing" spacing has no use for it.
+        steps_offset=1,
     )
 
 
@@ -82,10 +85,11 @@ def _load_text_encoder_as_float32(config: Path) -> None:
 def main() -> None:
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--autoencoder", type=Path, default=Path("training/runs/autoencoder"))
-    parser.add_argument("--text2image", type=Path, default=Path("training/runs/text2image"))
-    parser.add_argument("--folder", type=Path, default=Path("training/runs/export/text2image"))
+    parser.add_argument("--autoencoder", type=Path, default=RUNS / "autoencoder")
+    parser.add_argument("--text2image", type=Path, default=RUNS / "text2image")
+    parser.add_argument("--folder", type=Path, default=RUNS / "export" / "text2image")
     options = parser.parse_args()
+    exit_without_font()
     export(assemble(options.autoencoder, options.text2image), options.folder)
 
 

@@ -11,7 +11,7 @@ import torch
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.Optimizer):  # type: ignore[misc]  # torch is Any to mypy
     """Step every weight of two or more dimensions by an orthogonal matrix times the rate.
 
     `lr` is relative to AdamW's: updates are scaled to a root mean square of 0.2 x `lr` x
@@ -23,13 +23,13 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """Apply one update to every parameter that has a gradient."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group["lr"], group["momentum"])
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._update(parameter, group["lr"], group["momentum"])
 
     def _update(self, parameter: torch.Tensor, rate: float, momentum: float) -> None:
         state = self.state[parameter]

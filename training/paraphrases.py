@@ -1,109 +1,30 @@
-"""Make up free requests for a scene, in words the picture model does not know.
+"""Make up free requests for a scene, in words that the picture model does not know.
 
-Pairs of (free text, canonical caption) train the prompt writer. Synonyms are a closed list; what
-surrounds them is drawn from templates.
+Pairs of (free text, canonical caption) train the prompt writer. What the pictures cannot show
+(places, styles, adjectives, other things) pads the free text and is missing from the caption.
 """
 
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
+from training import phrasebook as phrases
 from training.captions import canonical_caption
-from training.scenes import Item, Relation, Scene, sample_scene
-from training.vocabulary import BY_NAME, SIZE_WORDS, article
-
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "astronaut": ("spaceman", "cosmonaut", "space traveller", "spacewoman"),
-    "robot": ("android", "droid", "machine man"),
-    "cat": ("kitty", "kitten", "feline"),
-    "dog": ("puppy", "hound", "doggy"),
-    "monkey": ("ape", "chimp"),
-    "penguin": ("antarctic bird",),
-    "frog": ("toad",),
-    "alien": ("martian", "extraterrestrial"),
-    "ghost": ("spirit", "phantom", "spook"),
-    "panda": ("panda bear",),
-    "rabbit": ("bunny", "hare"),
-    "owl": ("night bird",),
-    "wizard": ("sorcerer", "magician", "mage"),
-    "snowman": ("man of snow",),
-    "horse": ("pony", "steed", "stallion", "mare"),
-    "dragon": ("fire-breather", "wyvern"),
-    "elephant": ("jumbo",),
-    "whale": ("orca",),
-    "turtle": ("tortoise",),
-    "camel": ("dromedary",),
-    "pig": ("piglet", "hog", "swine"),
-    "cow": ("bull", "calf"),
-    "tiger": ("big striped cat",),
-    "dinosaur": ("dino", "brontosaurus"),
-    "snail": ("slug",),
-    "bicycle": ("bike", "two-wheeler"),
-    "car": ("automobile", "auto", "sedan"),
-    "tractor": ("farm machine",),
-    "boat": ("sailboat", "ship", "yacht"),
-    "rocket": ("spaceship", "spacecraft"),
-    "house": ("home", "cottage", "hut"),
-    "tree": ("oak", "maple"),
-    "castle": ("fortress", "palace"),
-    "cactus": ("desert plant",),
-    "mushroom": ("toadstool",),
-    "apple": ("fruit",),
-    "pizza": ("pizza slice", "slice of pizza"),
-    "cake": ("birthday cake", "tart"),
-    "guitar": ("electric guitar",),
-    "star": ("shining star",),
-    "balloon": ("party balloon",),
-    "butterfly": ("moth",),
-    "red": ("crimson", "scarlet", "ruby"),
-    "orange": ("tangerine", "amber"),
-    "yellow": ("golden", "lemon"),
-    "green": ("emerald", "lime", "olive"),
-    "blue": ("azure", "navy", "sapphire"),
-    "purple": ("violet", "lilac"),
-    "pink": ("rosy", "magenta"),
-    "brown": ("chocolate", "chestnut"),
-    "gray": ("grey", "silver", "ashen"),
-    "black": ("ebony", "jet-black", "dark"),
-    "white": ("snowy", "ivory"),
-}
-RELATIONS: dict[Relation, tuple[str, ...]] = {
-    Relation.RIDING: (
-        "riding", "on", "sitting on", "mounted on", "astride", "on the back of", "travelling on",
-        "that rides", "galloping on",
-    ),
-    Relation.NEXT_TO: (
-        "next to", "beside", "by", "near", "alongside", "standing by", "together with", "and",
-    ),
-    Relation.ABOVE: (
-        "above", "over", "on top of", "floating over", "hovering above", "flying over",
-        "higher than",
-    ),
-}  # fmt: skip
-OPENINGS = (
-    "", "", "", "", "please draw ", "draw me ", "i want ", "i would like to see ", "show me ",
-    "can you paint ", "make a picture of ", "give me an image of ", "create ", "a photo of ",
-    "imagine ", "how about ", "paint ", "generate ", "i need a drawing of ", "could i have ",
-)  # fmt: skip
-CLOSINGS = ("", "", "", "", " please", ", thanks", "!", ".", " in a nice style", ", very cute")
-BACKGROUNDS = (
-    " on a {0} background", " with a {0} background", " against a {0} backdrop",
-    ", {0} background", " in front of a {0} wall", ", everything {0} behind", " under a {0} sky",
-    " with {0} behind it",
-)  # fmt: skip
-SIZES = {
-    "small": ("small", "tiny", "little", "miniature"),
-    "large": ("large", "big", "huge", "giant", "enormous"),
-}
-NUMBERS = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3", "a trio of")}
+from training.scenes import Item, Scene, sample_scene
+from training.synonyms import NOTHING_KNOWN
+from training.typing_errors import with_typing_error
+from training.vocabulary import BACKGROUNDS, BY_NAME, article
+from training.wording import UNKNOWN, colour_word, made_up_word, worded, worded_item
 
 
 def pairs(seed: int) -> Iterator[tuple[str, str]]:
     """Yield (free text, caption) for ever."""
     rng = random.Random(seed)
     while True:
-        scene = sample_scene(rng)
-        yield paraphrase(scene, rng), canonical_caption(scene)
+        asked, drawn = _asked_and_drawn(rng)
+        text = nonsense(rng) if asked is None else paraphrase(asked, rng)
+        yield text, canonical_caption(drawn)
 
 
 def some_pairs(seed: int, count: int) -> list[tuple[str, str]]:
@@ -111,43 +32,84 @@ def some_pairs(seed: int, count: int) -> list[tuple[str, str]]:
     return list(itertools.islice(pairs(seed), count))
 
 
+def _asked_and_drawn(rng: random.Random) -> tuple[Scene | None, Scene]:
+    """Draw what a text asks for, None where it asks for nothing, and what can be shown of it."""
+    draw = rng.random()
+    if draw < 0.03:
+        return None, Scene((Item(NOTHING_KNOWN),))
+    scene = sample_scene(rng)
+    if rng.random() < 0.04:
+        # People do ask for green frogs on green backgrounds, which the pictures never have.
+        scene = replace(scene, background=rng.choice(list(BACKGROUNDS)))
+    return _with_unknown(scene, rng) if draw < 0.13 else (scene, scene)
+
+
+def _with_unknown(scene: Scene, rng: random.Random) -> tuple[Scene, Scene]:
+    """Put something unknown in place of one item.
+
+    Next to a known subject the unknown one is left out, so the known one has a size of its own;
+    alone it becomes `NOTHING_KNOWN`.
+    """
+    unknown = tuple(replace(item, subject=UNKNOWN) for item in scene.items)
+    if scene.relation is None:
+        drawn = tuple(replace(item, subject=NOTHING_KNOWN) for item in scene.items)
+        return replace(scene, items=unknown), replace(scene, items=drawn)
+    known = 0 if rng.random() < 0.75 else 1
+    size = rng.choice(("small", "large")) if rng.random() < 0.1 else "normal"
+    items = tuple(item if n == known else unknown[n] for n, item in enumerate(scene.items))
+    alone = Scene((items[known],), size=size, background=scene.background)
+    return replace(scene, items=items, size=size), alone
+
+
+def nonsense(rng: random.Random) -> str:
+    """Return a text that names nothing."""
+    draw = rng.random()
+    if draw < 0.5:
+        return rng.choice(phrases.NONSENSE)
+    if draw < 0.9:
+        return " ".join(made_up_word(rng) for _ in range(rng.randint(1, 8)))
+    return "".join(rng.choice("0123456789!?#%&/=+*-. ") for _ in range(rng.randint(1, 20)))
+
+
 def paraphrase(scene: Scene, rng: random.Random) -> str:
     """Word a scene freely."""
-    text = _group(scene, rng)
-    if scene.background is not None:
-        text += rng.choice(BACKGROUNDS).format(_other_word(scene.background, rng))
-    text = rng.choice(OPENINGS) + text + rng.choice(CLOSINGS)
+    text = worded(scene, rng) + _aside(scene, rng)
+    if rng.random() < 0.18:
+        made_up = rng.random() < 0.15
+        text += f" in {made_up_word(rng)}" if made_up else f" {rng.choice(phrases.PLACES)}"
+    text = _padded(*_on_background(text, scene.background, rng), rng)
+    if rng.random() < 0.06:
+        text = with_typing_error(text, rng)
     draw = rng.random()
     return text if draw < 0.7 else text.capitalize() if draw < 0.92 else text.upper()
 
 
-def _group(scene: Scene, rng: random.Random) -> str:
-    if scene.relation is not None:
-        phrase = rng.choice(RELATIONS[scene.relation])
-        return f"{_one(scene.items[0], rng)} {phrase} {_one(scene.items[1], rng)}"
-    if scene.count > 1:
-        return f"{rng.choice(NUMBERS[scene.count])} {_described(scene.items[0], rng, plural=True)}"
-    size = rng.choice(SIZES[scene.size]) if scene.size in SIZE_WORDS else ""
-    return _one(scene.items[0], rng, size)
+def _aside(scene: Scene, rng: random.Random) -> str:
+    """Add what somebody does or wears, or what else is far behind."""
+    if scene.relation is None:
+        acts = scene.items[0].subject != UNKNOWN and rng.random() < 0.12
+        return f" {rng.choice(phrases.ACTIONS)}" if acts else ""
+    if rng.random() < 0.03:
+        return f" with {worded_item(Item(rng.choice(list(BY_NAME))), rng)} in the background"
+    return ""
 
 
-def _one(item: Item, rng: random.Random, size: str = "") -> str:
-    words = f"{size} {_described(item, rng)}".strip()
-    lead = rng.random()
-    if lead < 0.8:
-        return f"{article(words)} {words}"
-    return f"the {words}" if lead < 0.88 else words
+def _on_background(text: str, background: str | None, rng: random.Random) -> tuple[str, str]:
+    """Return what goes before all else, and the text with its background."""
+    if background is None:
+        return "", text
+    colour = colour_word(background, rng)
+    if rng.random() < 0.08:
+        return rng.choice(phrases.BACKGROUNDS_FIRST).format(colour, a=article(colour)), text
+    return "", text + rng.choice(phrases.BACKGROUNDS).format(colour, a=article(colour))
 
 
-def _described(item: Item, rng: random.Random, plural: bool = False) -> str:
-    name = _other_word(item.subject, rng)
-    if plural:
-        name = BY_NAME[name].plural if name in BY_NAME else f"{name}s"
-    if item.tint is None:
-        return name
-    tint = _other_word(item.tint, rng)
-    return f"{tint}-coloured {name}" if rng.random() < 0.08 else f"{tint} {name}"
-
-
-def _other_word(word: str, rng: random.Random) -> str:
-    return rng.choice(SYNONYMS[word]) if rng.random() < 0.6 else word
+def _padded(before: str, text: str, rng: random.Random) -> str:
+    """Ask for it, name a style, and close."""
+    if rng.random() < 0.2:
+        text = rng.choice(phrases.STYLE_OPENINGS) + text
+    if rng.random() < 0.35:
+        text = rng.choice(phrases.OPENINGS) + text
+    if rng.random() < 0.2:
+        text = ", ".join([text, *rng.sample(phrases.STYLES, rng.randint(1, 4))])
+    return before + text + (rng.choice(phrases.CLOSINGS) if rng.random() < 0.25 else "")

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from training.places import FONT, require_font
 from training.vocabulary import (
     BACKGROUNDS,
     BY_NAME,
@@ -32,7 +32,6 @@ GRID_PIXELS = 8
 DEFAULT_BACKGROUND = "white"
 # The bitmap strikes of Noto Color Emoji (OFL 1.1) exist at this size only.
 FONT_PIXELS = 109
-FONT_PATH = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 HELD_OUT_PERCENT = 8
 
 
@@ -243,7 +242,8 @@ def _tinted(pixels: np.ndarray, tint: str) -> np.ndarray:
 
 @lru_cache(maxsize=128)
 def _glyph(emoji: str) -> Image.Image:
-    font = ImageFont.truetype(str(FONT_PATH), FONT_PIXELS)
+    require_font()
+    font = ImageFont.truetype(str(FONT), FONT_PIXELS)
     canvas = Image.new("RGBA", (160, 160))
     ImageDraw.Draw(canvas).text((12, 12), emoji, font=font, embedded_color=True)
     box = canvas.getbbox()

@@ -5,23 +5,29 @@ which starves on a busy machine. Each worker computes gradients for its part of 
 updates the parameters it owns. Matrices step with Muon, everything else with Adam.
 """
 
-import math
 import multiprocessing
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from multiprocessing.synchronize import Barrier
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from training.loop import Progress, Schedule, load_checkpoint, save_atomically
-from training.muon import orthogonalised
+from training.flat import (
+    SharedState,
+    bind,
+    owned,
+    publish_gradients,
+    spans,
+    update,
+    update_average,
+)
+from training.loop import Progress, Schedule
 
-MOMENTUM = 0.95
-BETAS = (0.9, 0.99)
-EPSILON = 1e-8
 AVERAGE_DECAY = 0.998
 CHECKPOINT_STEPS = 100
 
@@ -54,15 +60,22 @@ class Plan:
 
 
 def train(plan: Plan, make_task: Callable[[], Task]) -> None:
-    """Train until `schedule.steps`, from the last checkpoint if there is one."""
+    """Train until `schedule.steps`, from the last checkpoint if there is one.
+
+    Raises RuntimeError where a worker failed.
+    """
     torch.manual_seed(0)
     state = SharedState.of(make_task().model, plan.workers)
     start = state.load(plan.checkpoint)
+    if plan.workers == 1:
+        with single_threaded():
+            _work(plan, make_task, 0, state, start, threading.Barrier(1))
+        return
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(plan.workers)
     processes = [
         context.Process(
-            target=_work, args=(plan, make_task, worker, state, start, barrier), daemon=True
+            target=_work_apart, args=(plan, make_task, worker, state, start, barrier), daemon=True
         )
         for worker in range(plan.workers)
     ]
@@ -74,24 +87,66 @@ def train(plan: Plan, make_task: Callable[[], Task]) -> None:
         raise RuntimeError("a training worker failed")
 
 
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Let torch use one thread, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Meeting(Protocol):
+    """Provide the point where workers wait for each other, between threads or processes."""
+
+    def wait(self) -> int:
+        """Return when every worker has come."""
+
+    def abort(self) -> None:
+        """Send the others home with BrokenBarrierError."""
+
+
+def _work_apart(
+    plan: Plan,
+    make_task: Callable[[], Task],
+    worker: int,
+    state: SharedState,
+    start: int,
+    barrier: Meeting,
+) -> None:
+    """Work in a process of one's own; a failure ends the other workers, too."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    try:
+        _work(plan, make_task, worker, state, start, barrier)
+    except BaseException:
+        barrier.abort()
+        raise
+
+
+def _die_with_parent() -> None:
+    """Let no worker go on writing checkpoints once the training was killed."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
 def _work(
     plan: Plan,
     make_task: Callable[[], Task],
     worker: int,
-    state: "SharedState",
+    state: SharedState,
     start: int,
-    barrier: Barrier,
+    barrier: Meeting,
 ) -> None:
-    torch.set_num_threads(1)
     task = make_task()
     bind(task.model, state.values)
     mine = owned(spans(task.model), worker, plan.workers)
     progress = Progress(every_steps=25)
     for step in range(start, plan.schedule.steps):
-        seed = step * plan.workers + worker
-        torch.manual_seed(seed)
-        loss = task.loss(seed, plan.workers)
-        loss.backward()
+        loss = _backward(task, step * plan.workers + worker, plan.workers)
         publish_gradients(task.model, state.gradients[worker])
         barrier.wait()
         rate = plan.schedule.rate(step)
@@ -100,7 +155,7 @@ def _work(
             update_average(state, span, step, AVERAGE_DECAY)
         barrier.wait()
         if worker == 0:
-            progress.record(step, loss=float(loss.detach()), rate=rate)
+            progress.record(step, loss=loss, rate=rate)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == plan.schedule.steps:
             if worker == 0:
                 state.save(plan.checkpoint, step + 1)
@@ -108,122 +163,9 @@ def _work(
             barrier.wait()
 
 
-@dataclass(slots=True)
-class SharedState:
-    """Hold flat float32 tensors in shared memory, all of the model's length n.
-
-    `gradients` is (workers, n); worker i alone writes row i, before the first barrier of a step.
-    Between the barriers each worker writes only the spans it owns, of the other tensors.
-    """
-
-    values: torch.Tensor
-    gradients: torch.Tensor
-    momentum: torch.Tensor
-    second: torch.Tensor
-    average: torch.Tensor
-
-    @classmethod
-    def of(cls, model: nn.Module, workers: int) -> "SharedState":
-        """Copy the model's parameters into a new shared state."""
-        flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
-        zeros = torch.zeros_like(flat)
-        state = cls(flat, zeros.repeat(workers, 1), zeros, zeros.clone(), flat.clone())
-        for field in fields(cls):
-            getattr(state, field.name).share_memory_()
-        return state
-
-    def save(self, path: Path, step: int) -> None:
-        """Write everything but the gradients, atomically."""
-        names = ("values", "momentum", "second", "average")
-        save_atomically({name: getattr(self, name) for name in names} | {"step": step}, path)
-
-    def load(self, path: Path) -> int:
-        """Read a checkpoint in place and return its step; 0 when there is none."""
-        state = load_checkpoint(path)
-        if state is None:
-            return 0
-        for name in ("values", "momentum", "second", "average"):
-            getattr(self, name).copy_(state[name])
-        return int(state["step"])
-
-
-def bind(model: nn.Module, flat: torch.Tensor) -> None:
-    """Make the model's parameters views of a flat tensor, in the order of `parameters()`."""
-    start = 0
-    for parameter in model.parameters():
-        stop = start + parameter.numel()
-        parameter.data = flat[start:stop].view(parameter.shape)
-        start = stop
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Locate one parameter in the flat tensors; `rows` is 0 for those that Adam steps."""
-
-    start: int
-    stop: int
-    rows: int
-
-
-def spans(model: nn.Module) -> list[Span]:
-    """Return the span of every parameter; embeddings are look-up tables and left to Adam."""
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    found, start = [], 0
-    for parameter in model.parameters():
-        stop = start + parameter.numel()
-        is_matrix = parameter.ndim >= 2 and id(parameter) not in tables
-        found.append(Span(start, stop, parameter.shape[0] if is_matrix else 0))
-        start = stop
-    return found
-
-
-def owned(all_spans: list[Span], worker: int, workers: int) -> list[Span]:
-    """Return one worker's share of the spans, the largest dealt first."""
-    loads, shares = [0] * workers, [[] for _ in range(workers)]  # type: ignore[var-annotated]
-    for span in sorted(all_spans, key=lambda span: span.start - span.stop):
-        lightest = loads.index(min(loads))
-        loads[lightest] += span.stop - span.start
-        shares[lightest].append(span)
-    return shares[worker]
-
-
-@torch.no_grad()
-def publish_gradients(model: nn.Module, row: torch.Tensor) -> None:
-    """Copy a model's gradients into its worker's row, and forget them."""
-    start = 0
-    for parameter in model.parameters():
-        stop = start + parameter.numel()
-        if parameter.grad is None:
-            row[start:stop] = 0
-        else:
-            row[start:stop] = parameter.grad.reshape(-1)
-        parameter.grad = None
-        start = stop
-
-
-@torch.no_grad()
-def update(state: SharedState, span: Span, step: int, rates: tuple[float, float]) -> None:
-    """Step one parameter; `rates` are Muon's and Adam's."""
-    part = slice(span.start, span.stop)
-    gradient = state.gradients[:, part].mean(dim=0)
-    values, momentum = state.values[part], state.momentum[part]
-    if span.rows:
-        momentum.lerp_(gradient, 1 - MOMENTUM)
-        matrix = orthogonalised(gradient.lerp(momentum, MOMENTUM).view(span.rows, -1))
-        scale = 0.2 * math.sqrt(max(matrix.shape))
-        values.add_(matrix.reshape(-1).float(), alpha=-rates[0] * scale)
-        return
-    second = state.second[part]
-    momentum.lerp_(gradient, 1 - BETAS[0])
-    second.lerp_(gradient.square(), 1 - BETAS[1])
-    mean = momentum / (1 - BETAS[0] ** (step + 1))
-    deviation = (second / (1 - BETAS[1] ** (step + 1))).sqrt()
-    values.sub_(rates[1] * mean / (deviation + EPSILON))
-
-
-@torch.no_grad()
-def update_average(state: SharedState, span: Span, step: int, decay: float) -> None:
-    """Move the moving average; early steps move faster, so that the start is forgotten."""
-    decay = min(decay, (1 + step) / (10 + step))
-    part = slice(span.start, span.stop)
-    state.average[part].lerp_(state.values[part], 1 - decay)
+def _backward(task: Task, seed: int, workers: int) -> float:
+    """Leave the gradients of one worker's part of a batch in the model; return the loss."""
+    torch.manual_seed(seed)
+    loss = task.loss(seed, workers)
+    loss.backward()
+    return float(loss.detach())

@@ -1,6 +1,6 @@
 """Draw contact sheets: many prompts, one fixed seed each, in one picture.
 
-Run `python -m training.sheet --model FOLDER --output sheet.png`.
+Run `python -m training.sheet`: it draws with the shipped model unless `--model` names another.
 """
 
 import argparse
@@ -10,11 +10,12 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from diffusers import AutoPipelineForText2Image, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from PIL import Image
 
 from training.captions import caption
 from training.export import GUIDANCE_SCALE, NUM_INFERENCE_STEPS
+from training.places import REPORTS, TEXT2IMAGE
 from training.scenes import sample_scenes
 
 COLUMNS = 8
@@ -67,11 +68,11 @@ def contact_sheet(images: Sequence[Image.Image], columns: int = COLUMNS) -> Imag
 def main() -> None:
     """Parse the command line and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("training/runs/export/text2image"))
-    parser.add_argument("--output", type=Path, default=Path("training/runs/sheet.png"))
+    parser.add_argument("--model", type=Path, default=TEXT2IMAGE)
+    parser.add_argument("--output", type=Path, default=REPORTS / "text2image-sheet.png")
     parser.add_argument("--count", type=int, default=64)
     options = parser.parse_args()
-    pipeline = AutoPipelineForText2Image.from_pretrained(options.model, local_files_only=True)
+    pipeline = DiffusionPipeline.from_pretrained(options.model, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     prompts = sheet_prompts(options.count)
     contact_sheet(generate(pipeline, prompts)).save(options.output)

@@ -22,6 +22,7 @@ from training.autoencoder import LATENT_CHANNELS
 from training.captions import caption
 from training.latents import LatentSet
 from training.loop import Schedule
+from training.places import RUNS
 from training.shared import Plan, train
 from training.tokenizer import MAX_TOKENS, load_tokenizer
 
@@ -52,7 +53,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Return an untrained UNet on latents (n, 8, 16, 16), attending to text at 8x8.
+    """Return an untrained UNet on latents (n, 12, 16, 16), attending to text at 8x8.
 
     `addition_embed_type="text"` also pools the text into the time embedding, so every layer
     knows the caption from the start.
@@ -89,7 +90,7 @@ def build_noise_scheduler() -> DDIMScheduler:
     )
 
 
-class TextToImage(nn.Module):
+class TextToImage(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
     """Hold the two networks that are trained together."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
@@ -108,7 +109,7 @@ class TextToImage(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Hold latents (n, 8, 16, 16) and token ids (n, 32)."""
+    """Hold latents (n, 12, 16, 16) and token ids (n, 32)."""
 
     latents: torch.Tensor
     ids: torch.Tensor
@@ -144,11 +145,18 @@ def velocity_loss(
 class Task:
     """Train both networks on the latents of a folder."""
 
-    def __init__(self, tokenizer: Path, latents: Path, precision: torch.dtype) -> None:
+    def __init__(
+        self,
+        tokenizer: Path,
+        latents: Path,
+        precision: torch.dtype,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
         self._tokenizer = load_tokenizer(tokenizer)
         self._latents = LatentSet(latents)
         self._scheduler = build_noise_scheduler()
         self._precision = precision
+        self._batch_size = batch_size
         self.model = TextToImage(self._tokenizer)
         # The fused CPU attention is slow backwards; plain products save a seventh of a step.
         self.model.unet.set_attn_processor(AttnProcessor())
@@ -156,7 +164,7 @@ class Task:
 
     def loss(self, seed: int, workers: int) -> torch.Tensor:
         """Return the velocity loss of one worker's part of a batch."""
-        batch = draw_batch(self._latents, self._tokenizer, seed, BATCH_SIZE // workers)
+        batch = draw_batch(self._latents, self._tokenizer, seed, self._batch_size // workers)
         return velocity_loss(self.model, batch, self._scheduler, self._precision)
 
     def refresh(self) -> None:
@@ -167,8 +175,8 @@ class Task:
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("training/runs/text2image"))
-    parser.add_argument("--latents", type=Path, default=Path("training/runs/latents"))
+    parser.add_argument("--folder", type=Path, default=RUNS / "text2image")
+    parser.add_argument("--latents", type=Path, default=RUNS / "latents")
     parser.add_argument("--steps", type=int, default=3500)
     parser.add_argument("--decay-steps", type=int, default=1300)
     parser.add_argument("--workers", type=int, default=2)

@@ -31,7 +31,7 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def train_tokenizer() -> CLIPTokenizer:
+def train_tokenizer(captions: int = CAPTIONS) -> CLIPTokenizer:
     """Learn merges from generated captions; every byte is in the vocabulary, in and at word end."""
     tokenizer = CLIPTokenizer(
         {START: 0, END: 1}, [], model_max_length=MAX_TOKENS, unk_token=END, pad_token=END
@@ -45,7 +45,7 @@ def train_tokenizer() -> CLIPTokenizer:
         show_progress=False,
     )
     backend = tokenizer.backend_tokenizer
-    backend.train_from_iterator(_captions(), trainer)
+    backend.train_from_iterator(_captions(captions), trainer)
     vocabulary = dict(backend.get_vocab())
     for letter in letters:
         vocabulary.setdefault(letter + SUFFIX, len(vocabulary))
@@ -58,7 +58,7 @@ def _merges(backend: Tokenizer) -> list[tuple[str, str]]:
     return [(left, right) for left, right in json.loads(backend.to_str())["model"]["merges"]]
 
 
-def _captions() -> Iterator[str]:
+def _captions(count: int) -> Iterator[str]:
     rng = random.Random(SEED)
-    for scene in itertools.islice(sample_scenes(SEED), CAPTIONS):
+    for scene in itertools.islice(sample_scenes(SEED), count):
         yield caption(scene, rng)

@@ -8,7 +8,6 @@ import pytest
 
 from training.captions import canonical_caption, caption, known_words
 from training.labels import HEADS, class_numbers, labels_of, scene_of
-from training.paraphrases import some_pairs
 from training.scenes import HEADLINE, Item, Relation, Scene, sample_scenes
 
 
@@ -56,10 +55,3 @@ def test_labels_give_back_the_caption_of_their_scene() -> None:
         named = Scene(scene.items, scene.count, scene.size, scene.relation, scene.seen_background)
         assert canonical_caption(scene_of(labels_of(scene))) == canonical_caption(named)
         assert len(class_numbers(scene)) == len(HEADS)
-
-
-def test_paraphrases_are_reproducible_and_end_in_known_words() -> None:
-    known = set(known_words())
-    assert some_pairs(8, 50) == some_pairs(8, 50)
-    for _, wanted in some_pairs(8, 300):
-        assert set(wanted.split()) <= known
