@@ -16,6 +16,7 @@ from node.dead_letters.letter import Selection
 from node.errors import BrokerUnavailable, JobNotSucceeded, NodeError, PublishRefused
 from node.ports import OutgoingMessage, Properties
 from tests.fakes import InMemoryBroker, InMemoryServer
+from tests.properties.components import MODEL
 from tests.properties.nodes import SERVICE
 from tests.properties.scenarios import Behaviour, Body, Submit
 from tests.properties.virtual_time import VirtualClock
@@ -124,8 +125,8 @@ class Caller:
 
 def request_of(body: Body) -> Text2ImageRequest:
     """Write the request that behaves in this way."""
-    model = "elsewhere" if body.behaviour is Behaviour.ELSEWHERE else None
-    return Text2ImageRequest(prompt=body.prompt, model=model)
+    models = {Behaviour.OF_MODEL: MODEL, Behaviour.ELSEWHERE: "elsewhere"}
+    return Text2ImageRequest(prompt=body.prompt, model=models.get(body.behaviour))
 
 
 def deadline_headers(step: Submit, asked: Asked) -> dict[str, Any]:

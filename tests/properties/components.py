@@ -14,6 +14,7 @@ from node.errors import GenerationFailed, InvalidRequest, JobStopped, ModelNotAv
 from tests.fakes import ScriptedComponent
 from tests.properties.scenarios import Behaviour
 
+MODEL: Final = "scripted"
 STEP_SECONDS: Final = 1.0
 STEPS: Final = {Behaviour.SLOW: 30}
 FAILURES: Final = {
@@ -74,7 +75,7 @@ class ObedientComponent(ScriptedComponent):
         self._kill = kill
 
     def admit(self, request: Any) -> None:
-        if request.model is not None:
+        if request.model not in (None, MODEL):
             raise ModelNotAvailable(f"this node does not offer {request.model!r}")
         if behaviour_of(request.prompt) is Behaviour.TOO_MUCH:
             raise InvalidRequest("scripted to be too much")

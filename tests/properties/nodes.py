@@ -22,7 +22,7 @@ from node.tasks import running
 from node.telemetry.metrics import Metrics
 from node.worker import Worker
 from tests.fakes import Inject, InMemoryBroker, InMemoryInbox, InMemoryOutbox, InMemoryServer
-from tests.properties.components import Generations, ObedientComponent
+from tests.properties.components import MODEL, Generations, ObedientComponent
 from tests.properties.objects import InMemoryObjects
 from tests.properties.scenarios import Scenario
 from tests.properties.virtual_time import VirtualClock
@@ -93,7 +93,7 @@ class NodeProcess:
 
     def _make_worker(self, ground: Ground, inject: Inject) -> Worker:
         settings, metrics = self._settings, Metrics()
-        queues = (*request_queues(SERVICE, ["scripted"]), unanswered_queue(SERVICE))
+        queues = (*request_queues(SERVICE, [MODEL]), unanswered_queue(SERVICE))
         self._inbox = self._broker.inbox(queues, settings.slots + settings.look_ahead)
         self._control = self._broker.subscription([Subscribed(CONTROL)])
         self.outbox = WatchedOutbox(ground.server, inject, self._inbox)

@@ -23,6 +23,8 @@ class Behaviour(StrEnum):
     """Fails for good while it runs."""
     TOO_MUCH = "too-much"
     """Refused before it runs."""
+    OF_MODEL = "of-model"
+    """Names the model that every node has, and comes through its queue."""
     ELSEWHERE = "elsewhere"
     """Names a model that no node has."""
     HANGS_ONCE = "hangs-once"

@@ -10,24 +10,12 @@ from typing import Final
 
 from hypothesis import HealthCheck, given, note, settings
 
-from tests.properties import virtual_time
 from tests.properties.promises import check_all
 from tests.properties.scenarios import Scenario, scenarios
-from tests.properties.world import World
+from tests.properties.world import live
 
-EXAMPLES: Final = int(os.environ.get("JOB_LIFE_EXAMPLES", "200"))
+EXAMPLES: Final = int(os.environ.get("JOB_LIFE_EXAMPLES", "400"))
 LENGTH: Final = int(os.environ.get("JOB_LIFE_LENGTH", "3"))
-
-
-def live(scenario: Scenario) -> World:
-    """Let a scenario happen from beginning to end."""
-
-    async def begin() -> World:
-        world = World(scenario)
-        await world.live()
-        return world
-
-    return virtual_time.run(begin())
 
 
 @settings(

@@ -20,6 +20,7 @@ SUCCEEDED: Final = "succeeded"
 ENDS: Final[dict[Behaviour, set[str]]] = {
     Behaviour.WELL: {SUCCEEDED},
     Behaviour.SLOW: {SUCCEEDED},
+    Behaviour.OF_MODEL: {SUCCEEDED},
     Behaviour.CRASHES_ONCE: {SUCCEEDED},
     Behaviour.OUT_OF_MEMORY_TWICE: {SUCCEEDED},
     Behaviour.HANGS_ONCE: {SUCCEEDED},

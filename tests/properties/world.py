@@ -13,8 +13,9 @@ from contracts.topology import (
     service_topology,
     unanswered_queue,
 )
+from tests.properties import virtual_time
 from tests.properties.callers import Asked, Caller, job_id_of, request_of
-from tests.properties.components import Generations
+from tests.properties.components import MODEL, Generations
 from tests.properties.nodes import SERVICE, Ground, NodeProcess
 from tests.properties.records import PUBLISHER, RecordingServer
 from tests.properties.scenarios import (
@@ -45,7 +46,7 @@ STILL_BAD_SECONDS: Final = 60.0
 LATE_SECONDS: Final = 60.0
 DRAINED_SECONDS: Final = 60.0
 RETRIES: Final = tuple(retry_queue(SERVICE, delay) for delay in RETRY_DELAYS_SECONDS)
-REQUEST_QUEUES: Final = request_queues(SERVICE, ["scripted"])
+REQUEST_QUEUES: Final = request_queues(SERVICE, [MODEL])
 MUST_BE_EMPTY: Final = (*REQUEST_QUEUES, *RETRIES, unanswered_queue(SERVICE))
 
 
@@ -72,7 +73,7 @@ class World:
     async def live(self) -> None:
         """Let the whole scenario happen, then let the fleet come to rest."""
         asyncio.get_running_loop().set_exception_handler(lambda _, c: self.unhandled.append(c))
-        self.server.declare(service_topology(SERVICE, ["scripted"]))
+        self.server.declare(service_topology(SERVICE, [MODEL]))
         with structlog.testing.capture_logs() as self.logged:
             async with AsyncExitStack() as stack:
                 for caller in self._callers:
@@ -218,3 +219,14 @@ class World:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for node in self.nodes:
             await node.ended()
+
+
+def live(scenario: Scenario) -> World:
+    """Let a scenario happen from beginning to end, on virtual time."""
+
+    async def begin() -> World:
+        world = World(scenario)
+        await world.live()
+        return world
+
+    return virtual_time.run(begin())
