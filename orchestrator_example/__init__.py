@@ -1,0 +1,1 @@
+"""A sample mega-service: services of this broker, chained into a graph."""
