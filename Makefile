@@ -19,6 +19,8 @@ INSTALLED := .venv/.installed
 WITH_BROKER := $(PYTHON) -m deploy.local_broker run --
 QUIET := TRANSFORMERS_VERBOSITY=error DIFFUSERS_VERBOSITY=error
 
+LONG_FAULTS := tests/faults/test_cluster.py tests/faults/test_links.py
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults test-rabbitmq-4 soak check bench install format clean train-demo-models eval-demo-models
 
@@ -28,8 +30,8 @@ help:  ## show this list
 demo: $(INSTALLED)  ## run the whole story on this machine: broker, nodes, requests, images
 	@$(WITH_BROKER) $(BIN)/python -m deploy.demo
 
-test: $(INSTALLED)  ## run all tests, those against a real broker included
-	@$(BIN)/python -m pytest
+test: $(INSTALLED)  ## run the tests, those against a real broker included; the longest are in test-faults
+	@$(BIN)/python -m pytest $(foreach file,$(LONG_FAULTS),--ignore $(file))
 
 test-faults: $(INSTALLED)  ## the fault suite alone: nodes, brokers, clusters and links that die
 	@$(BIN)/python -m pytest tests/faults
