@@ -43,7 +43,7 @@ test-rabbitmq-4: $(INSTALLED)  ## everything that speaks to a broker, on RabbitM
 
 soak: $(INSTALLED)  ## 3 nodes, 500 jobs, faults drawn from a seed; then properties and bad links for long
 	@$(BIN)/python -m tests.faults.soak $(SOAK)
-	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/properties
+	@JOB_LIFE_EXAMPLES=8000 JOB_LIFE_LENGTH=5 $(BIN)/python -m pytest tests/properties
 	@$(BIN)/python -m pytest tests/faults/soak_links.py
 
 check: $(INSTALLED)  ## format, lint, types, imports and unit tests

@@ -131,7 +131,6 @@ class Client:
                 raise Conflict(f"job id {job_id} is pending with another body; use a new id")
             await asyncio.shield(known.confirmed)
             return job_id
-        self._settled.pop(job_id, None)
         pending = self._pending[job_id] = Submission(message, request)
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -155,14 +154,22 @@ class Client:
         Raises JobFailed, JobCancelled or JobExpired with the result, TimeoutError, and KeyError
         for a job that was not submitted here.
         """
-        result = self._settled.get(job_id)
-        if result is None:
-            future = self._pending[job_id].result
-            async with asyncio.timeout(timeout_seconds):
-                result = await asyncio.shield(future)
+        result = await self._result(job_id, timeout_seconds)
         if result.status in _FAILURES:
             raise _FAILURES[result.status](result)
         return result
+
+    async def _result(self, job_id: str, timeout_seconds: float | None) -> JobResult:
+        pending = self._pending.get(job_id)
+        if pending is None:
+            return self._settled[job_id]
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await asyncio.shield(pending.result)
+        except NodeError:
+            if job_id not in self._settled:
+                raise
+            return self._settled[job_id]  # it was submitted, and ended, before
 
     async def events(self, job_id: str) -> AsyncIterator[JobEvent]:
         """Iterate over the events of a job submitted here; the terminal one is always the last.

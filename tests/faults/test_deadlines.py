@@ -66,7 +66,7 @@ async def test_a_deadline_that_passes_while_the_broker_is_down_is_kept_afterward
     broker: FaultyBroker, fleet: Fleet, account: Account
 ) -> None:
     await fleet.start("one", look_ahead="0")
-    running = await account.submit(paced(steps=LONG_STEPS))
+    running = await account.submit(paced(steps=4 * LONG_STEPS))
     await fleet.begun(running)
     late = await account.submit(ends=["expired"], deadline_seconds=2.0)
     await broker.kill()

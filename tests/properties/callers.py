@@ -60,6 +60,9 @@ class Caller:
     def kill(self) -> None:
         raise AssertionError("callers do not die")
 
+    async def thawed(self) -> None:
+        """Callers are not stopped."""
+
     async def ask(self, step: Submit, asked: Asked, body: Body) -> None:
         """Submit a request and wait for its result."""
         try:

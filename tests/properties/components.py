@@ -3,9 +3,8 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from contracts.result import JobResult, Status
 from contracts.text2image import GeneratedImage, Text2ImageResult
@@ -65,14 +64,25 @@ class Generations:
         return [each for each in self.all if each.job_id == job_id]
 
 
+class Process(Protocol):
+    """What a component runs in."""
+
+    name: str
+
+    def kill(self) -> None:
+        """End at once."""
+
+    async def thawed(self) -> None:
+        """Wait while the process is stopped."""
+
+
 class ObedientComponent(ScriptedComponent):
     """Runs requests as their prompts say; each generation gives an image of its own."""
 
-    def __init__(self, node: str, generations: Generations, kill: Callable[[], None]) -> None:
+    def __init__(self, process: Process, generations: Generations) -> None:
         super().__init__()
-        self._node = node
+        self._process = process
         self._generations = generations
-        self._kill = kill
 
     def admit(self, request: Any) -> None:
         if request.model not in (None, MODEL):
@@ -81,7 +91,7 @@ class ObedientComponent(ScriptedComponent):
             raise InvalidRequest("scripted to be too much")
 
     async def invoke(self, request: Any, invocation: Invocation) -> JobResult:
-        generation = self._generations.begin(invocation.job_id, request.prompt, self._node)
+        generation = self._generations.begin(invocation.job_id, request.prompt, self._process.name)
         behaviour = behaviour_of(request.prompt)
         steps = STEPS.get(behaviour, 3)
         for step in range(1, steps + 1):
@@ -89,6 +99,7 @@ class ObedientComponent(ScriptedComponent):
                 raise JobStopped(status)
             generation.stepped_at.append(asyncio.get_running_loop().time())
             await asyncio.sleep(STEP_SECONDS)
+            await self._process.thawed()
             invocation.inference_step(step, steps)
             if step == 2:
                 await self._misbehave(behaviour, generation)
@@ -100,7 +111,7 @@ class ObedientComponent(ScriptedComponent):
 
     async def _misbehave(self, behaviour: Behaviour, generation: Generation) -> None:
         if behaviour is Behaviour.KILLS:
-            self._kill()
+            self._process.kill()
             raise asyncio.CancelledError
         if behaviour is Behaviour.IMPOSSIBLE:
             raise GenerationFailed("scripted to be impossible")

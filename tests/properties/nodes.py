@@ -29,7 +29,9 @@ from tests.properties.virtual_time import VirtualClock
 from tests.properties.weather import Weather
 
 SERVICE: Final = "text2image"
-STALL_SECONDS: Final = 20.0
+STALL_SECONDS: Final = 100.0
+HEARTBEATS_SECONDS: Final = 12.0
+"""After so long without a sign of life a broker drops a connection."""
 LONGER_THAN_ANY_SCENARIO: Final = 1e6
 
 
@@ -73,18 +75,19 @@ class NodeProcess:
         self.died_at: float | None = None
         self.leaving = False
         self._killed = False
+        self._frozen_until = 0.0
         self.started_at = asyncio.get_running_loop().time()
         self.heard_cancels: dict[str, float] = {}
         inject = partial(ground.weather.at, self)
         self._broker = InMemoryBroker(ground.server, inject)
-        self._component = ObedientComponent(name, ground.generations, self.kill)
+        self._component = ObedientComponent(self, ground.generations)
         self._clock = VirtualClock()
         self._settings = Settings(
             slots=ground.scenario.slots,
             look_ahead=ground.scenario.look_ahead,
             stall_seconds=STALL_SECONDS,
             result_seconds=LONGER_THAN_ANY_SCENARIO,
-            recent_results=1_000,
+            recent_results=ground.scenario.memory if ground.scenario.shared else 1_000,
         )
         self._store = self._shared_store(ground, inject) if ground.scenario.shared else None
         self.worker = self._make_worker(ground, inject)
@@ -183,6 +186,17 @@ class NodeProcess:
         self._grace_seconds = grace_seconds
         self.leaving = True
         self._stopping.set()
+
+    def freeze(self, seconds: float) -> None:
+        """Do nothing for a while, as between SIGSTOP and SIGCONT."""
+        self._frozen_until = max(self._frozen_until, self._clock.monotonic() + seconds)
+        if seconds > HEARTBEATS_SECONDS:
+            self._broker.interrupt(seconds)
+
+    async def thawed(self) -> None:
+        """Wait until the process may go on."""
+        while (left := self._frozen_until - self._clock.monotonic()) > 0:  # noqa: ASYNC110 - time
+            await asyncio.sleep(left)
 
     def interrupt(self, seconds: float) -> None:
         """Lose every connection for a while."""

@@ -13,6 +13,7 @@ from tests.properties.verdicts import (
     confirmed,
     ends_of,
     failures_told,
+    forgets,
     letters_of_nodes,
     possible_ends,
     shares,
@@ -61,7 +62,7 @@ def every_node_ended(world: World) -> None:
 
 
 def every_confirmed_request_is_answered(world: World) -> None:
-    """A caller whose request was confirmed sees a result."""
+    """A caller whose request was confirmed sees a result, unless it submits the job once more."""
     for asked in confirmed(world):
         assert ends_of(world, asked), asked
 
@@ -81,8 +82,11 @@ def every_answer_fits_its_request(world: World) -> None:
 def copies_of_a_result_are_identical(world: World) -> None:
     """All who ask for one job get the same bytes.
 
-    Nodes that do not share results, or could not, promise it each for itself.
+    Nodes that do not share results, or could not, promise it each for itself: as far as they
+    remember.
     """
+    if forgets(world):
+        return
     by_job: dict[tuple[str, ...], set[bytes]] = defaultdict(set)
     for answer in answers_to_jobs(world):
         who = () if shares(world) else (answer.publisher,)
@@ -122,11 +126,11 @@ def another_body_disturbs_nobody(world: World) -> None:
 def work_is_repeated_only_with_a_reason(world: World) -> None:
     """Each generation but the first has a failure before it, or a delivery that went back.
 
-    Without sharing, each has a delivery of its own.
+    Or its claim lapsed while its node was stopped. Without sharing, each has a delivery of its own.
     """
     for job_id in {each.job_id for each in world.generations.all}:
         generations = world.generations.of(job_id)
-        reasons = world.server.touched[job_id] + world.server.replays(job_id)
+        reasons = world.server.touched[job_id] + world.server.replays(job_id) + world.freezes
         if shares(world):
             reasons += 1 + sum(each.failed for each in generations)
         else:
@@ -173,11 +177,12 @@ def nothing_is_given_up_early(world: World) -> None:
 def what_was_cancelled_stops(world: World) -> None:
     """Once every node has heard a cancel, no inference step of the job begins any more.
 
-    A person who replays the job means it to run.
+    A person who replays the job means it to run; and a node that forgot the result of a cancelled
+    job does not know of the cancel.
     """
     for job_id in world.cancelled_at:
         heard_at = all_heard_at(world, job_id)
-        if heard_at is None or world.server.replays(job_id):
+        if heard_at is None or world.server.replays(job_id) or forgets(world):
             continue
         for generation in world.generations.of(job_id):
             late = [at for at in generation.stepped_at if at > heard_at + STEP_SECONDS / 2]

@@ -123,6 +123,14 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """A node gets SIGSTOP, and SIGCONT after a while; the broker drops it if it takes too long."""
+
+    node: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class InterruptCaller:
     """A client loses its connections, and its reply queue."""
 
@@ -170,6 +178,7 @@ Step = (
     | Drain
     | Start
     | Interrupt
+    | Freeze
     | InterruptCaller
     | BrokerAway
     | QueuesFull
@@ -184,7 +193,7 @@ class Scenario:
 
     `shared`: the nodes share results. `rhythm`: how many turns of the loop each await takes, over
     and over; different rhythms are different orders of events. `jobs`: how the requests of each
-    job behave.
+    job behave. `memory`: how many results a node remembers by itself, where nodes share them.
     """
 
     steps: tuple[Step, ...]
@@ -194,6 +203,7 @@ class Scenario:
     slots: int = 1
     look_ahead: int = 1
     rhythm: tuple[int, ...] = (0,)
+    memory: int = 1_000
 
     def body(self, step: Submit) -> Body:
         """Say what a step asks for."""
@@ -230,6 +240,7 @@ rare = st.one_of(
     st.builds(Drain, NODES, st.sampled_from([120.0, 0.0, 3.0])),
     st.builds(Start),
     st.builds(Interrupt, NODES, SHORT),
+    st.builds(Freeze, NODES, st.sampled_from([5.0, 15.0, 40.0])),
     st.builds(InterruptCaller, CALLERS, SHORT),
     st.builds(BrokerAway, SHORT),
     st.builds(QueuesFull, st.booleans(), st.sampled_from([2.0, 20.0, 200.0])),
@@ -260,4 +271,5 @@ def scenarios(length: int) -> st.SearchStrategy[Scenario]:
         st.sampled_from([1, 1, 2]),
         st.sampled_from([1, 0, 4]),
         st.lists(st.integers(0, 4), min_size=1, max_size=7).map(tuple),
+        st.sampled_from([1_000, 1]),
     )

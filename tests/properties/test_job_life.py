@@ -2,16 +2,18 @@
 
     JOB_LIFE_EXAMPLES=4000 JOB_LIFE_LENGTH=5 pytest tests/properties
 
-A failure prints a scenario: a value that can be given to `live` as it is.
+A failure prints a scenario: a value that can be given to `live` as it is. What scenarios are made
+of, `--hypothesis-show-statistics` tells.
 """
 
 import os
 from typing import Final
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, event, given, note, settings
 
 from tests.properties.promises import check_all
 from tests.properties.scenarios import Scenario, scenarios
+from tests.properties.verdicts import what_happened
 from tests.properties.world import live
 
 EXAMPLES: Final = int(os.environ.get("JOB_LIFE_EXAMPLES", "400"))
@@ -27,4 +29,7 @@ LENGTH: Final = int(os.environ.get("JOB_LIFE_LENGTH", "3"))
 @given(scenarios(LENGTH))
 def test_every_job_has_one_end_whatever_happens(scenario: Scenario) -> None:
     note(f"live({scenario!r})")
-    check_all(live(scenario))
+    world = live(scenario)
+    for happened in sorted(what_happened(world)):
+        event(happened)
+    check_all(world)

@@ -102,6 +102,11 @@ def letters_of_nodes(world: World) -> Counter[tuple[str, str]]:
     )
 
 
+def forgets(world: World) -> bool:
+    """Say whether results may be gone: the store was away, and the nodes remember but one."""
+    return world.scenario.shared and not shares(world) and world.scenario.memory == 1
+
+
 def confirmed(world: World) -> Iterator[Asked]:
     return (each for each in world.asked if each.confirmed)
 
@@ -127,3 +132,10 @@ def answers_to_jobs(world: World) -> Iterator[Answer]:
     for answer in world.server.answers():
         if answer.correlation_id not in bad and answer.code != FailureCode.CONFLICT:
             yield answer
+
+
+def what_happened(world: World) -> set[str]:
+    """Name the faults that struck, and the ways in which requests ended."""
+    faults = {f"fault: {fault}" for fault, count in world.weather.happened.items() if count}
+    ends = {f"end: {end}" for asked in confirmed(world) for end in ends_of(world, asked)}
+    return faults | ends

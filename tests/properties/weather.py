@@ -21,6 +21,9 @@ class Party(Protocol):
     def kill(self) -> None:
         """End at once; nothing that is awaited then goes on."""
 
+    async def thawed(self) -> None:
+        """Wait while the party is stopped."""
+
 
 @dataclass(slots=True)
 class _Due:
@@ -60,6 +63,7 @@ class Weather:
         """Take some turns of the loop, then say what goes wrong; implements `fakes.Inject`."""
         for _ in range(next(self._rhythm)):
             await asyncio.sleep(0)
+        await party.thawed()
         if Fault.NOT_PUBLISHED in possible and self._broker_is_away():
             await asyncio.sleep(1.0)
             await self._unless_dead(party)

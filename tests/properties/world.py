@@ -22,6 +22,7 @@ from tests.properties.scenarios import (
     BrokerAway,
     Cancel,
     Drain,
+    Freeze,
     Interrupt,
     InterruptCaller,
     Kill,
@@ -61,6 +62,7 @@ class World:
         self.nodes: list[NodeProcess] = []
         self.asked: list[Asked] = []
         self.cancelled_at: dict[str, float] = {}
+        self.freezes = 0
         self.logged: list[Any] = []
         self.unhandled: list[dict[str, Any]] = []
         self.remains: dict[str, Any] = {}
@@ -107,6 +109,9 @@ class World:
                 self._start()
             case Interrupt():
                 self._node(step.node).interrupt(step.seconds)
+            case Freeze():
+                self.freezes += 1
+                self._node(step.node).freeze(step.seconds)
             case InterruptCaller():
                 self._callers[step.caller].broker.interrupt(step.seconds)
             case BrokerAway():

@@ -310,6 +310,18 @@ async def test_a_result_that_overtakes_its_confirm_is_as_good_as_that(
     assert (await client.result("mine", 10)).status is Status.SUCCEEDED
 
 
+async def test_a_settled_result_stays_when_its_id_is_submitted_again_and_refused(
+    client: Client, broker: Broker, node: Node
+) -> None:
+    await client.submit(REQUEST, job_id="mine")
+    await node.answer(node.requests()[0])
+    before = await client.result("mine", 10)
+    broker.outbox.faults.append(PublishRefused("full"))
+    with pytest.raises(Overloaded):
+        await client.submit(REQUEST, job_id="mine")
+    assert await client.result("mine", 10) == before
+
+
 async def test_a_full_queue_is_said_at_once_and_the_id_is_free_again(
     client: Client, broker: Broker
 ) -> None:
