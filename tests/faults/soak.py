@@ -235,7 +235,7 @@ async def _soak(options: argparse.Namespace) -> tuple[Report, Soak]:
         await broker.start()
         proxies = [stack.enter_context(Proxy(broker.port)) for _ in range(options.nodes)]
         fleet = stack.enter_context(Fleet([broker.url], folder))
-        settings = {"result_store": f"file://{folder}/results"} if options.shared_results else {}
+        settings = {} if options.alone else {"result_store": f"file://{folder}/results"}
         for number, proxy in enumerate(proxies, start=1):
             await fleet.start(f"node-{number}", urls=[proxy.url], **settings)
         async with Account.open([broker.url], fleet, f"soak, seed {options.seed}") as account:
@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=500)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--shared-results", action="store_true", help="nodes share a result store")
+    parser.add_argument("--alone", action="store_true", help="nodes share no results")
     parser.add_argument("--folder", type=Path, help="keep the logs of the nodes in this folder")
     parser.add_argument("--json", type=Path, help="also write the report to this file")
     options = parser.parse_args()
