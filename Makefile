@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 WITH_BROKER := $(PYTHON) -m deploy.local_broker run --
 QUIET := TRANSFORMERS_VERBOSITY=error DIFFUSERS_VERBOSITY=error
 
-LONG_FAULTS := tests/faults/test_cluster.py tests/faults/test_links.py
+LONG_FAULTS := $(addprefix tests/faults/test_,brokers.py cluster.py links.py stores.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults test-rabbitmq-4 soak check bench install format clean train-demo-models eval-demo-models

@@ -111,7 +111,7 @@ def debootstrap(target: Path, packages: Path, archive: str) -> None:
             stderr=log,
             process_group=0,
         )
-        will.write(["kill", "-KILL", "--", f"-{process.pid}"], ["rm", "-rf", target])
+        will.write(["kill", "-s", "KILL", "--", f"-{process.pid}"], ["rm", "-rf", target])
     try:
         return_code = process.wait(INSTALL_SECONDS)
     except subprocess.TimeoutExpired:

@@ -104,12 +104,13 @@ async def test_frozen_past_the_heartbeat_the_running_job_is_not_done_again(
 async def test_a_memory_alarm_holds_results_back_and_loses_none(
     broker: FaultyBroker, fleet: Fleet, account: Account
 ) -> None:
-    await fleet.start("one")
+    node = await fleet.start("one")
     jobs = await account.submit_many(3, steps=30)
     await fleet.begun(jobs[0])
     await broker.alarm(True)
     account.injected("memory alarm")
     await until(lambda: fleet.generated(jobs[1], "finished"), "work goes on")
+    await node.logged("publish.repeated")
     await broker.alarm(False)
     account.healed("memory alarm")
     report = await account.settled()

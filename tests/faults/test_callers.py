@@ -6,8 +6,9 @@ import pytest
 
 from contracts.topology import results_queue
 from node.errors import Conflict
-from tests.faults.harness.account import Account, ending
+from tests.faults.harness.account import Account
 from tests.faults.harness.broker import FaultyBroker
+from tests.faults.harness.entry import ending
 from tests.faults.harness.fleet import Fleet
 from tests.faults.harness.paced import paced
 from tests.faults.harness.report import assert_nothing_lost
@@ -101,7 +102,7 @@ async def test_two_callers_with_one_id_and_the_same_request_share_one_generation
 ) -> None:
     await fleet.start("one")
     request = paced("shared", steps=50)
-    async with Account.open([broker.url], fleet, "the other caller") as other:
+    async with Account.open([broker.url], fleet, "the_other_of_two_callers_with_one_id") as other:
         await account.submit(request, job_id="shared")
         await other.submit(request, job_id="shared")
         mine, theirs = await asyncio.gather(account.result("shared"), other.result("shared"))

@@ -127,7 +127,7 @@ async def test_cancelled_and_then_killed_the_job_is_not_done_by_the_next_node(
     assert fleet.generated(job) == 1
 
 
-async def test_cancelled_while_the_broker_is_down_the_cancel_is_the_callers_to_repeat(
+async def test_a_cancel_is_heard_after_all_connections_were_closed(
     broker: FaultyBroker, fleet: Fleet, account: Account
 ) -> None:
     await fleet.start("one")

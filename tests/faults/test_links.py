@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from contracts.topology import DELIVERY_LIMIT
 from node.errors import Unroutable
 from tests.faults.harness.account import Account
 from tests.faults.harness.broker import FaultyBroker
@@ -89,6 +90,22 @@ async def test_an_ack_that_arrives_late_does_no_harm(
     report = await account.settled()
     assert_nothing_lost(report)
     assert report.generations_per_job == {1: 2}
+
+
+async def test_a_link_cut_more_often_than_the_delivery_limit_allows_fails_no_job_that_runs(
+    broker: FaultyBroker, fleet: Fleet, account: Account, bad_link: Proxy
+) -> None:
+    node = await fleet.start("one", urls=[bad_link.url])
+    job = await account.submit(paced(steps=500))
+    await fleet.begun(job)
+    for times in range(1, DELIVERY_LIMIT + 2):
+        bad_link.cut(role="consume")
+        account.injected("consuming connection cut again")
+        await node.logged("request.joined", job_id=job, times=times)
+    assert not fleet.generated(job, "finished"), "it is still the first delivery's work"
+    report = await account.settled()
+    assert_nothing_lost(report)
+    assert fleet.generated(job) == 1
 
 
 async def test_a_flapping_link_loses_nothing(

@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -49,8 +51,12 @@ def _empty(store: Path) -> None:
 
 
 def _replace_by_a_file(store: Path) -> None:
-    shutil.rmtree(store)
-    store.write_text("in the way")
+    # A node that writes meanwhile makes folders anew.
+    while not store.is_file():
+        if store.exists():
+            store.rename(store.with_name(f"gone-{uuid4().hex}"))
+        with suppress(IsADirectoryError):
+            store.write_text("in the way")
 
 
 def _file(image: GeneratedImage) -> Path:

@@ -15,6 +15,7 @@ import pytest
 
 from deploy.broker_place import BrokerUnavailable
 from deploy.handshake import broker_answers
+from deploy.installation import ROOT_VARIABLE
 from deploy.local_broker import ensure_server
 from deploy.private_broker import Epmd, PrivateBroker
 from deploy.processes import descendants, running_processes, wait_until_gone
@@ -103,6 +104,17 @@ def test_a_suspended_broker_is_silent_until_it_goes_on(broker: PrivateBroker) ->
 def test_the_command_line_tools_reach_it(broker: PrivateBroker) -> None:
     assert broker.ctl("eval", "node().") == f"'{broker.node_name}'"
     broker.ctl("check_port_connectivity", program="rabbitmq-diagnostics")
+
+
+@pytest.mark.skipif(not os.environ.get(ROOT_VARIABLE), reason=f"{ROOT_VARIABLE} names none")
+def test_the_rabbitmq_of_another_root_runs_there_and_nothing_stays_mounted(
+    broker: PrivateBroker,
+) -> None:
+    root = Path(os.environ[ROOT_VARIABLE]).resolve()
+    assert Path(f"/proc/{broker.pid}/root").readlink() == root
+    assert int(broker.ctl("version").split(".")[0]) >= 4
+    assert broker.place.folder.is_relative_to(root)
+    assert str(root) not in Path("/proc/self/mounts").read_text()
 
 
 def test_two_brokers_run_side_by_side(broker: PrivateBroker, queue: str) -> None:

@@ -1,14 +1,11 @@
 """The books of a scenario: what was asked for, what came back, and how often."""
 
 import asyncio
-import base64
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Self
 from uuid import uuid4
 
@@ -16,69 +13,22 @@ import aio_pika
 from pydantic import ValidationError
 
 from contracts.result import JobResult, Status
-from contracts.text2image import GeneratedImage, Text2ImageRequest, Text2ImageResult
+from contracts.text2image import Text2ImageRequest, Text2ImageResult
 from contracts.topology import results_queue
-from node.amqp.broker import AmqpBroker
-from node.amqp.subscription import AmqpSubscription
 from node.amqp.translation import from_aio_pika
 from node.client import KEPT_RESULTS, Client
 from node.errors import JobNotSucceeded, NodeError
-from node.ports import IncomingMessage, OnReady, Subscribed
+from node.ports import IncomingMessage
+from tests.faults.harness.entry import Entry, ending, is_right
 from tests.faults.harness.fleet import Fleet
-from tests.faults.harness.paced import expected_image, paced
+from tests.faults.harness.paced import paced
 from tests.faults.harness.report import Report
+from tests.faults.harness.tapped import TappedBroker
 from tests.faults.harness.waiting import PATIENCE_SECONDS, until
 from tests.harness import SERVICE, Caller
 
 QUIET_SECONDS: Final = 0.6
 """How long after the last result a second copy may still be on its way."""
-HEARTBEAT_SECONDS: Final = 2
-PUBLISH_SECONDS: Final = 3.0
-
-Hear = Callable[[IncomingMessage], None]
-
-
-class TappedSubscription(AmqpSubscription):
-    """Tells `hear` every message that arrives, those that a client drops included."""
-
-    hear: Hear
-
-    async def __aiter__(self) -> AsyncIterator[IncomingMessage]:
-        async for message in super().__aiter__():
-            self.hear(message)
-            yield message
-
-
-class TappedBroker(AmqpBroker):
-    """Makes subscriptions that are tapped."""
-
-    def __init__(self, urls: Sequence[str], hear: Hear) -> None:
-        super().__init__(
-            urls, heartbeat_seconds=HEARTBEAT_SECONDS, publish_timeout_seconds=PUBLISH_SECONDS
-        )
-        self._hear = hear
-
-    def subscription(
-        self, subscribed: Sequence[Subscribed] = (), on_ready: OnReady | None = None
-    ) -> AmqpSubscription:
-        subscription = TappedSubscription(self._control, subscribed, on_ready)
-        subscription.hear = self._hear
-        return subscription
-
-
-@dataclass(slots=True)
-class Entry:
-    """One job in the books."""
-
-    job_id: str
-    request: Text2ImageRequest
-    ends: frozenset[str]
-    raw: bool = False
-    confirmed: bool = False
-    asked: int = 0
-    waiting: "asyncio.Task[None] | None" = None
-    visible: list[Text2ImageResult] = field(default_factory=list)
-    copies: list[Text2ImageResult] = field(default_factory=list)
 
 
 class Account:
@@ -320,7 +270,7 @@ class Account:
         for result in entry.copies:
             if ending(result) not in entry.ends:
                 wrong.append(f"{entry.job_id} ended as {ending(result)}: {result.error}")
-            elif result.status is Status.SUCCEEDED and not _is_right(entry, result):
+            elif result.status is Status.SUCCEEDED and not is_right(entry, result):
                 wrong.append(f"{entry.job_id} has other images than its request asks for")
         if len({ending(result) for result in entry.copies}) > 1:
             wrong.append(f"{entry.job_id} ended in {[ending(result) for result in entry.copies]}")
@@ -334,22 +284,3 @@ class Account:
             if later := [at for at in self._results if at > marked_at]:
                 recoveries[fault].append(round(min(later) - marked_at, 2))
         return dict(recoveries)
-
-
-def ending(result: Text2ImageResult) -> str:
-    """Say how a job ended, in one word."""
-    if result.status is Status.FAILED and result.error is not None:
-        return result.error.code.value
-    return result.status.value
-
-
-def _is_right(entry: Entry, result: Text2ImageResult) -> bool:
-    made = [_file_of(image) for image in result.images]
-    count = entry.request.num_images_per_prompt
-    return made == [expected_image(entry.request, index) for index in range(count)]
-
-
-def _file_of(image: GeneratedImage) -> bytes:
-    if image.uri is not None:
-        return Path(image.uri.removeprefix("file://")).read_bytes()
-    return base64.b64decode(image.b64_json or "")

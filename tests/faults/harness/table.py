@@ -26,7 +26,9 @@ COUNTS = (
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Read the reports of a folder."""
+    """Read the reports of a folder, if there are any."""
+    if not (folder / FILE_NAME).exists():
+        return []
     return [json.loads(line) for line in (folder / FILE_NAME).read_text().splitlines()]
 
 
