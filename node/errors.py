@@ -18,6 +18,7 @@ NodeError
 │   ├── BrokerUnavailable       no connection within the bound; the call may have happened
 │   ├── Unroutable              no queue takes the message
 │   ├── PublishRefused          the queue is full (reject-publish)
+│   ├── MessageTooLarge         the broker takes no message of this size
 │   └── TopologyMismatch        an exchange or queue is missing, different or forbidden
 ├── StoreError                  files or results that nodes share
 │   ├── StoreUnavailable        the store did not answer, is full, or refused
@@ -148,6 +149,10 @@ class Unroutable(MessagingError):
 
 class PublishRefused(MessagingError):
     """The broker refused the message: the queue is full."""
+
+
+class MessageTooLarge(MessagingError):
+    """The broker takes no message of this size, now or later (its `max_message_size`)."""
 
 
 class TopologyMismatch(MessagingError):

@@ -17,7 +17,13 @@ from aio_pika.exceptions import (
 )
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 
-from node.errors import BrokerUnavailable, PublishRefused, TopologyMismatch, Unroutable
+from node.errors import (
+    BrokerUnavailable,
+    MessageTooLarge,
+    PublishRefused,
+    TopologyMismatch,
+    Unroutable,
+)
 from node.ports import IncomingMessage, OutgoingMessage, Properties
 
 MAX_HEADER_DEPTH: Final = 8
@@ -32,9 +38,12 @@ def translated() -> Iterator[None]:
         raise Unroutable("no queue takes the message") from error
     except DeliveryError as error:
         raise PublishRefused("the broker refused the message, its queue is full") from error
+    except ChannelPreconditionFailed as error:
+        # RabbitMQ 3.10: "message size 9 larger than max size 8"; 4: "… is larger than configured …"
+        too_large = "message size" in str(error)
+        raise (MessageTooLarge if too_large else TopologyMismatch)(str(error)) from error
     except (
         ChannelNotFoundEntity,
-        ChannelPreconditionFailed,
         ChannelAccessRefused,
         ChannelLockedResource,
     ) as error:

@@ -15,7 +15,15 @@ from node.egress.messages import (
     result_message,
     retry_message,
 )
-from node.errors import Disposition, MessagingError, PublishRefused, TopologyMismatch, Unroutable
+from node.errors import (
+    Disposition,
+    MessageTooLarge,
+    MessagingError,
+    PublishRefused,
+    ResultTooLarge,
+    TopologyMismatch,
+    Unroutable,
+)
 from node.job import Envelope, Job, Outcome
 from node.ports import Clock, Delivery, Inbox, Outbox, OutgoingMessage
 
@@ -49,7 +57,13 @@ class Settlement:
         """
         now = self._clock.time()
         result = result_message(self._service, outcome, envelope, now)
-        sent = await self._persistently(delivery, partial(self._publish_result, result, envelope))
+        publish = partial(self._publish_result, result, envelope)
+        try:
+            sent = await self._persistently(delivery, publish, (MessageTooLarge,))
+        except MessageTooLarge as error:
+            refused = ResultTooLarge(f"{error}; let the operator lower NODE_MAX_INLINE_BYTES")
+            failed = Outcome.failed(type(outcome.result), envelope, refused)
+            return await self.answer(delivery, envelope, failed)
         if sent and self._needs_dead_letter(delivery, outcome):
             dead = dead_letter_message(
                 self._service, delivery.message, envelope.job_id, outcome, now

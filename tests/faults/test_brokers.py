@@ -1,6 +1,7 @@
 """The broker dies, stops, stands still, is full, or does what its operator wants."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from contracts.topology import (
     results_queue,
     retry_queue,
 )
+from deploy.private_broker import PrivateBroker
 from node.errors import Overloaded, PublishRefused
 from tests.faults.harness.account import Account
 from tests.faults.harness.broker import ALL, NOTHING, FaultyBroker
@@ -298,3 +300,21 @@ async def test_requests_wait_in_the_queue_while_no_node_is_there(
     report = await account.settled()
     assert_nothing_lost(report)
     assert report.generations_per_job == {1: 3}
+
+
+async def test_a_result_larger_than_the_broker_takes_fails_clearly(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    private = PrivateBroker(settings=["max_message_size = 1000000"])
+    broker = FaultyBroker(private)
+    try:
+        await broker.start()
+        with Fleet([broker.url], tmp_path) as fleet:
+            async with Account.open([broker.url], fleet, request.node.name) as account:
+                await fleet.start("one")
+                large = paced("large", padding_bytes=900_000)
+                await account.submit(large, ends=[FailureCode.RESULT_TOO_LARGE.value])
+                await account.submit(paced("small"))
+                assert_nothing_lost(await account.settled())
+    finally:
+        private.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
@@ -9,7 +10,7 @@ from typing import Final, ParamSpec, TypeVar
 import aio_pika
 
 from contracts.topology import service_topology
-from deploy.private_broker import PrivateBroker
+from deploy.private_broker import BrokerCommandFailed, PrivateBroker
 from node.amqp.translation import from_aio_pika
 from node.ports import IncomingMessage
 from tests.faults.harness.paced import MODEL
@@ -99,6 +100,14 @@ class FaultyBroker:
         await self.eval("application:set_env(rabbit, channel_tick_interval, 1000).")
         milliseconds = int((seconds or 1800.0) * 1000)
         await self.eval(f"application:set_env(rabbit, consumer_timeout, {milliseconds}).")
+        # From 3.12 on the argument of a queue, two hours, comes before the global bound, and a
+        # policy can only lower it; older releases refuse that policy.
+        with suppress(BrokerCommandFailed):
+            if seconds is None:
+                await self.ctl("clear_policy", "impatience")
+            else:
+                definition = f'{{"consumer-timeout": {milliseconds}}}'
+                await self.ctl("set_policy", "impatience", f"^{SERVICE}", definition)
 
     async def max_length(self, queue: str, length: int | None) -> None:
         """Bound a queue by policy; None takes the policy away."""

@@ -1,5 +1,6 @@
 """Publish, wait for the confirm, then ack: in that order, whatever the broker does."""
 
+import json
 from collections import deque
 from dataclasses import replace
 
@@ -12,7 +13,14 @@ from contracts.text2image import Text2ImageRequest
 from contracts.topology import service_topology
 from node.egress import settlement as settlement_module
 from node.egress.settlement import Settlement
-from node.errors import BrokerUnavailable, Disposition, PublishRefused, TopologyMismatch, Unroutable
+from node.errors import (
+    BrokerUnavailable,
+    Disposition,
+    MessageTooLarge,
+    PublishRefused,
+    TopologyMismatch,
+    Unroutable,
+)
 from node.ports import Delivery, OutgoingMessage
 from tests.fakes import InMemoryOutbox, InMemoryServer, ManualClock
 from tests.unit.builders import delivery, envelope, failed, job, succeeded
@@ -130,6 +138,22 @@ async def test_a_delivery_whose_queue_was_deleted_is_answered_since_it_never_com
     broker.faults.append(BrokerUnavailable("away"))
     await settlement.answer(delivery(), NOWHERE, succeeded())
     assert broker.happened[:2] == ["BrokerUnavailable results", "confirmed results"]
+
+
+async def test_a_result_that_the_broker_takes_no_message_of_is_a_failure_that_says_so(
+    settlement: Settlement, broker: Broker
+) -> None:
+    broker.faults.append(MessageTooLarge("message size 9 larger than max size 8"))
+    assert await settlement.answer(delivery(), NOWHERE, succeeded())
+    assert broker.happened == [
+        "MessageTooLarge results",
+        "confirmed results",
+        "confirmed dead-letter",
+        "acked",
+    ]
+    result = json.loads(broker.server.queues["text2image.results"].items[0].message.body)
+    assert (result["status"], result["error"]["code"]) == ("failed", "result_too_large")
+    assert "NODE_MAX_INLINE_BYTES" in result["error"]["detail"]
 
 
 async def test_answering_stops_when_the_delivery_goes_stale_meanwhile(
