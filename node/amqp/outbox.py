@@ -17,6 +17,7 @@ from node.ports import OutgoingMessage
 MAX_OFFERED: Final = 512
 ELECTION_SECONDS: Final = 1.0
 """How long a queue that lost its leader may take to have another."""
+NOTICE_SECONDS: Final = 0.01
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to."
 
 T = TypeVar("T")
@@ -91,9 +92,14 @@ class AmqpOutbox:
             log.warning("outbox.flush_gave_up", waiting=len(self._offered))
 
     async def _confirming_channel(self) -> AbstractChannel:
-        if self._confirming is None:
-            self._confirming = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(self._confirming)
+        while True:
+            if self._confirming is None:
+                self._confirming = asyncio.get_running_loop().create_future()
+            channel = await asyncio.shield(self._confirming)
+            if not channel.is_closed:
+                return channel
+            # A refused message closed it a moment ago, and its holder has not noticed yet.
+            await asyncio.sleep(NOTICE_SECONDS)
 
     async def _hold_confirming_channel(self) -> None:
         while True:

@@ -25,6 +25,12 @@ from tests.harness import SERVICE
 
 LONG_STEPS = 100
 """Two seconds of work: time enough to interfere."""
+LEAST = (
+    r"^amq\.gen-.*$",
+    r"^(megaservice\.(requests|retry|dead-letter|results|events|discovery)|amq\.gen-.*)$",
+    r"^(text2image(\..*)?|megaservice\.(control|discovery)|amq\.gen-.*)$",
+)
+"""What a node configures, writes and reads; it may not write to the default exchange."""
 PAST_HEARTBEAT_SECONDS = 7.0
 """After two missed heartbeats of two seconds each peer gives the other one up."""
 
@@ -270,6 +276,22 @@ async def test_permissions_revoked_and_given_back_lose_nothing(
     report = await account.settled()
     assert_nothing_lost(report)
     assert report.generations_per_job == {1: 3}
+
+
+async def test_a_node_with_the_least_permissions_serves_and_keeps_results_it_may_not_send(
+    broker: FaultyBroker, fleet: Fleet, account: Account
+) -> None:
+    await fleet.start("declares-the-queues")
+    fleet.close()
+    await broker.add_user("least")
+    await broker.permit("least", LEAST)
+    await fleet.start("one", urls=[broker.login("least")], configure_topology="false")
+    # Its reply queue is reached through the default exchange only, which this user may not use.
+    asked = await account.submit_raw()
+    kept = await account.submit_raw(paced("a dog"), answered=False)
+    report = await account.settled()
+    assert_nothing_lost(report)
+    assert (fleet.generated(asked), fleet.generated(kept)) == (1, 1)
 
 
 @pytest.mark.parametrize("rounds", [3])
