@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import aio_pika
 import pytest
+import structlog
 
 from contracts.topology import service_topology
 from node.amqp.broker import AmqpBroker
@@ -12,6 +13,13 @@ from node.ports import Broker
 from tests.broker import provide_broker
 from tests.fakes import InMemoryBroker, InMemoryServer
 from tests.harness import SERVICE, World
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Commands set the level of the log for their process; no test inherits that."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

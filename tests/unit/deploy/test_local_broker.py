@@ -350,6 +350,8 @@ def test_a_signal_after_the_command_does_not_interrupt_the_clean_up() -> None:
 
 
 def test_a_deferred_signal_acts_after_the_block() -> None:
+    # A shell lets its background jobs ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     reached = []
 
     def block() -> None:
@@ -357,8 +359,11 @@ def test_a_deferred_signal_acts_after_the_block() -> None:
             signal.raise_signal(signal.SIGINT)
             reached.append("the end")
 
-    with pytest.raises(KeyboardInterrupt):
-        block()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            block()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert reached
 
 
