@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 WITH_BROKER := $(PYTHON) -m deploy.local_broker run --
 QUIET := TRANSFORMERS_VERBOSITY=error DIFFUSERS_VERBOSITY=error
 
-LONG_FAULTS := $(addprefix tests/faults/test_,brokers.py cluster.py links.py stores.py)
+LONG_FAULTS := $(filter-out %test_harness.py %test_nodes.py %test_unfit.py,$(wildcard tests/faults/test_*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults test-rabbitmq-4 soak check bench install format clean train-demo-models eval-demo-models
