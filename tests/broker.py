@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from deploy.broker_place import BrokerUnavailable
+from deploy.installation import ROOT_VARIABLE
 from deploy.local_broker import IMAGE, docker_answers, private_broker
 
 URL_VARIABLE = "NODE_TEST_AMQP_URL"
@@ -21,7 +22,10 @@ def provide_broker(environ: Mapping[str, str] = os.environ) -> Iterator[str]:
     """
     with ExitStack() as stack:
         given = environ.get(URL_VARIABLE)
-        yield given or _container_url(stack) or _private_url(stack)
+        # A container would not be of the release that was asked for.
+        if given is None and not environ.get(ROOT_VARIABLE):
+            given = _container_url(stack)
+        yield given or _private_url(stack)
 
 
 def _container_url(stack: ExitStack) -> str | None:

@@ -10,6 +10,7 @@ of its own, so that modules do not disturb each other. The exit code is 0 when a
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -38,7 +39,7 @@ async def run_module(module: Path, room: asyncio.Semaphore, folder: Path) -> boo
                 said, _ = await process.communicate()
         finally:
             if process.returncode is None:
-                process.terminate()
+                process.send_signal(signal.SIGINT)  # so that pytest takes everything down
                 await process.wait()
     seconds = time.monotonic() - started_at
     print(f"{module.name}: {seconds:.0f} s\n{said.decode(errors='replace')}", flush=True)
