@@ -408,10 +408,11 @@ async def test_finished_requests_are_not_submitted_again(
 async def test_submitting_again_goes_on_while_the_broker_is_away(
     client: Client, broker: Broker, node: Node
 ) -> None:
-    await client.submit(REQUEST)
+    job_id = await client.submit(REQUEST)
     broker.outbox.faults.extend([BrokerUnavailable("away")] * 3)
     broker.subscriptions[0].lose()
     await until(lambda: len(node.requests()) == 2, "the request to come again")
+    assert [each.properties.message_id for each in node.requests()] == [job_id, job_id]
 
 
 async def test_watching_tells_every_event_and_ends_with_the_terminal_one(

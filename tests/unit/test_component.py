@@ -77,7 +77,9 @@ def test_a_name_is_given_once(registry: ComponentRegistry) -> None:
 def test_an_unregistered_name_is_free_again(registry: ComponentRegistry) -> None:
     registry.register("mine", Built)
     registry.unregister("mine")
+    assert "mine" not in registry.names()
     registry.register("mine", Built)
+    assert registry.find("mine") is Built
 
 
 def test_what_was_never_registered_cannot_be_unregistered(registry: ComponentRegistry) -> None:

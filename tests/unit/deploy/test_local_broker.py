@@ -390,8 +390,14 @@ def test_a_last_will_is_done_after_a_kill_unless_revoked(tmp_path: Path, ending:
     assert not (tmp_path / "it's done-overwritten").exists()
 
 
-def test_a_last_will_that_was_never_written_can_be_revoked() -> None:
-    LastWill().revoke()
+def test_a_last_will_that_was_never_written_can_be_revoked_and_written_then(
+    tmp_path: Path,
+) -> None:
+    will = LastWill()
+    will.revoke()
+    will.write(["touch", str(tmp_path / "too late")])
+    will.revoke()
+    assert list(tmp_path.iterdir()) == []
 
 
 RUNNING = """
