@@ -61,6 +61,7 @@ class Settlement:
         try:
             sent = await self._persistently(delivery, publish, (MessageTooLarge,))
         except MessageTooLarge as error:
+            log.error("result.too_large", job_id=envelope.job_id, why=str(error))
             refused = ResultTooLarge(f"{error}; let the operator lower NODE_MAX_INLINE_BYTES")
             failed = Outcome.failed(type(outcome.result), envelope, refused)
             return await self.answer(delivery, envelope, failed)
