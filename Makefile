@@ -31,7 +31,7 @@ demo: $(INSTALLED)  ## run the whole story on this machine: broker, nodes, reque
 	@$(WITH_BROKER) $(BIN)/python -m deploy.demo
 
 test: $(INSTALLED)  ## run the tests, those against a real broker included; the longest are in test-faults
-	@$(BIN)/python -m pytest $(foreach file,$(LONG_FAULTS),--ignore $(file))
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(foreach file,$(LONG_FAULTS),--ignore $(file))
 
 test-faults: $(INSTALLED)  ## the fault suite alone: nodes, brokers, clusters and links that die
 	@$(BIN)/python -m tests.faults.run

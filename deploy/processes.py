@@ -75,6 +75,7 @@ class Foreground:
         self._command: subprocess.Popen[bytes] | None = None
         self._will = LastWill()
         self._before: dict[signal.Signals, Handler] = {}
+        self._passed_on = False
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._on_signal) for number in ENDING_SIGNALS}
@@ -101,6 +102,10 @@ class Foreground:
             self._command = subprocess.Popen(command, env=environ, stdin=stdin, process_group=0)
             self._will.write(["kill", "-s", "TERM", "--", f"-{self._command.pid}"])
         return_code = self._command.wait()
+        if self._passed_on:
+            # A shell that was about to start a child may have lost the signal meant for it.
+            with suppress(ProcessLookupError):
+                os.killpg(self._command.pid, signal.SIGTERM)
         self._will.revoke()
         return return_code if return_code >= 0 else 128 - return_code
 
@@ -108,6 +113,7 @@ class Foreground:
         if self._command is None:
             raise SystemExit(128 + number)
         if self._command.returncode is None:
+            self._passed_on = True
             with suppress(ProcessLookupError):
                 os.killpg(self._command.pid, number)
 
