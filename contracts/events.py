@@ -98,9 +98,40 @@ class TerminalEvent(_Event):
     """Problem details; null when the job succeeded."""
 
 
-JobEvent = Annotated[
+ServiceEvent = Annotated[
     AcceptedEvent | StartedEvent | ProgressEvent | PreviewEvent | ImageEvent | TerminalEvent,
     Field(union_mode="left_to_right"),
 ]
+
+
+class StageEvent(_Event):
+    """A stage of a mega-service tells something: its own event, passed on."""
+
+    model_config = _example(
+        "stage",
+        stage="text2image",
+        attempt=1,
+        fraction=0.5,
+        stage_event={
+            "job_id": f"{examples.JOB_ID}:text2image:1",
+            "sequence": 2,
+            "time": examples.TIME,
+            "event": "started",
+        },
+    )
+
+    event: Literal["stage"] = "stage"
+    """Kind of event."""
+    stage: str = Field(examples=["text2image"])
+    """Name of the stage in its graph."""
+    attempt: int = Field(ge=1, examples=[1])
+    """How many times the stage was begun in this chain."""
+    fraction: float = Field(ge=0, le=1, examples=[0.5])
+    """Share of the chain's stages that have ended."""
+    stage_event: ServiceEvent
+    """What the stage's service told."""
+
+
+JobEvent = Annotated[ServiceEvent | StageEvent, Field(union_mode="left_to_right")]
 
 EVENT_ADAPTER: Final[TypeAdapter[JobEvent]] = TypeAdapter(JobEvent)

@@ -83,7 +83,9 @@ class Node:
         broker: Broker,
         restart_delay_seconds: float = 0.0,
     ) -> None:
-        self._settings = settings
+        self._settings = settings = settings.completed(
+            slots=component.slots, max_request_bytes=component.max_request_bytes
+        )
         self._restart_delay_seconds = restart_delay_seconds
         self._component = component
         self.broker = broker

@@ -6,8 +6,8 @@ OPEA GenAIComps), without its module-level registry.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Final, Protocol
@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Protocol
 import structlog
 
 from contracts.discovery import LoadState, ModelInfo
+from contracts.events import ServiceEvent
 from contracts.message import Message
 from contracts.result import JobResult, Status
 from contracts.text2image import GeneratedImage
@@ -47,12 +48,34 @@ class DeviceInfo:
     memory_free_bytes: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """What a job came with, for components that start jobs of their own for it.
+
+    `deadline` is in Unix seconds; `headers` are the trace context and CloudEvents attributes;
+    `replay` counts how often a person took the request out of the dead-letter queue.
+    """
+
+    priority: int = 0
+    deadline: float | None = None
+    replay: int = 0
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Invocation(Protocol):
     """A running job as its component sees it. Every method may be called from any thread."""
 
     @property
     def job_id(self) -> str:
         """Id of the job."""
+
+    @property
+    def context(self) -> JobContext:
+        """What the job came with."""
+
+    @property
+    def handed_back(self) -> bool:
+        """Whether another node goes on with the job: what it started elsewhere is left alone."""
 
     def stop_requested(self) -> Status | None:
         """Say `cancelled` or `expired` once the job must not take another inference step."""
@@ -65,6 +88,9 @@ class Invocation(Protocol):
 
     def image(self, image: GeneratedImage) -> None:
         """Report a finished image, bytes included. Never blocks."""
+
+    def stage(self, stage: str, attempt: int, fraction: float, event: ServiceEvent) -> None:
+        """Pass on an event of a job that this one waits for; `fraction` is done. Never blocks."""
 
 
 class Component(ABC):
@@ -81,6 +107,10 @@ class Component(ABC):
     description: ClassVar[str]
     request_model: ClassVar[type[Message]]
     result_model: ClassVar[type[JobResult]]
+    slots: ClassVar[int] = 1
+    """How many jobs may run at the same time, unless NODE_SLOTS says otherwise."""
+    max_request_bytes: ClassVar[int] = 1_048_576
+    """How large a request may be, unless NODE_MAX_REQUEST_BYTES says otherwise."""
 
     @abstractmethod
     async def load(self, report: ReportLoad) -> None:
@@ -98,7 +128,7 @@ class Component(ABC):
     @abstractmethod
     async def invoke(self, request: Message, invocation: Invocation) -> JobResult:
         """Do the work and return a `succeeded` result; the node fills in `node` and timings
-        of the queue.
+        of the queue. A `failed` result with its `error` is final, and may say what was done.
 
         Raises JobStopped when `invocation.stop_requested()` said so, and JobError otherwise.
         """

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from contracts.events import ServiceEvent
 from contracts.result import Status
 from contracts.text2image import GeneratedImage
+from node.component import JobContext
 from node.egress.events import JobEvents
 from node.job import Job
 from node.ports import Clock
@@ -34,6 +36,11 @@ class RunningJob:
     @property
     def job_id(self) -> str:
         return self._job.id
+
+    @property
+    def context(self) -> JobContext:
+        job = self._job
+        return JobContext(job.priority, job.deadline, job.replay, job.envelope.headers)
 
     def stop_requested(self) -> Status | None:
         """Say whether the job must stop, and as what. Who asks is alive."""
@@ -65,6 +72,10 @@ class RunningJob:
     def image(self, image: GeneratedImage) -> None:
         """Publish a finished image."""
         self._soon(partial(self._events.image, image))
+
+    def stage(self, stage: str, attempt: int, fraction: float, event: ServiceEvent) -> None:
+        """Publish an event of a job that this one waits for."""
+        self._soon(partial(self._events.stage, stage, attempt, fraction, event))
 
     def _soon(self, call: Callable[[], Any]) -> None:
         self.sign_of_life_at = self._clock.monotonic()

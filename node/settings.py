@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -41,8 +41,8 @@ class Settings(BaseSettings):
     """Component to serve: a name, an entry point, or package.module:Class."""
     instance_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """Id of this process; unset: random."""
-    slots: int = Field(default=1, ge=1, le=64)
-    """Jobs that run at the same time."""
+    slots: int = Field(default=1, ge=1, le=256)
+    """Jobs that run at the same time; unset: what the component suggests, one for most."""
     look_ahead: int = Field(default=1, ge=0, le=64)
     """Jobs fetched beyond those that run."""
     grace_seconds: float = Field(default=120.0, ge=0)
@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     max_failed_jobs: int = Field(default=3, ge=1)
     """So many jobs in a row that fail by the node's own fault make it start anew."""
     max_request_bytes: int = Field(default=1_048_576, ge=1024)
-    """Larger request bodies are refused unread."""
+    """Larger request bodies are refused unread; unset: what the component suggests."""
     max_inline_bytes: int = Field(default=12 * 1024 * 1024, ge=1024)
     """Larger results are put into the artifact store."""
     result_seconds: float = Field(default=3600.0, gt=0)
@@ -117,3 +117,10 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return [item.strip() for item in value.split(",") if item.strip()]
         return value
+
+    def completed(self, **suggested: Any) -> Self:
+        """Take what is suggested for settings that nobody set."""
+        unset = {
+            name: value for name, value in suggested.items() if name not in self.model_fields_set
+        }
+        return self.model_copy(update=unset)

@@ -8,6 +8,8 @@ from contracts.events import (
     ImageEvent,
     PreviewEvent,
     ProgressEvent,
+    ServiceEvent,
+    StageEvent,
     StartedEvent,
     TerminalEvent,
 )
@@ -67,6 +69,17 @@ class JobEvents:
     def image(self, image: GeneratedImage) -> None:
         """Show a finished image while others are in the making."""
         self._offer(ImageEvent, "image", **image.model_dump())
+
+    def stage(self, stage: str, attempt: int, fraction: float, event: ServiceEvent) -> None:
+        """Pass on what a stage of the job tells."""
+        self._offer(
+            StageEvent,
+            "stage",
+            stage=stage,
+            attempt=attempt,
+            fraction=round(fraction, 3),
+            stage_event=event,
+        )
 
     def ended(self, outcome: Outcome) -> None:
         """Say how the job ended."""

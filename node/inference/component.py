@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 import structlog
 
 from contracts.discovery import LoadState, ModelInfo
+from contracts.events import ServiceEvent
 from contracts.message import MAX_SEED, Message
 from contracts.result import JobResult, Status, Timings
 from contracts.text2image import (
@@ -25,7 +26,14 @@ from contracts.text2image import (
     Text2ImageRequest,
     Text2ImageResult,
 )
-from node.component import Component, DeviceInfo, Health, Invocation, ReportLoad
+from node.component import (
+    Component,
+    DeviceInfo,
+    Health,
+    Invocation,
+    JobContext,
+    ReportLoad,
+)
 from node.errors import InternalError, JobError, SetupError
 from node.inference.catalogue import Catalogue, Offer
 from node.inference.checkpoint import read_facts
@@ -256,6 +264,8 @@ class _WarmUp:
     """The invocation of an image that nobody asked for."""
 
     job_id: str = "warm-up"
+    context = JobContext()
+    handed_back = False
 
     def stop_requested(self) -> Status | None:
         return None
@@ -267,4 +277,7 @@ class _WarmUp:
         pass
 
     def image(self, image: GeneratedImage) -> None:
+        pass
+
+    def stage(self, stage: str, attempt: int, fraction: float, event: ServiceEvent) -> None:
         pass
