@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from contracts import examples
 from contracts.failure import Problem
@@ -70,3 +70,9 @@ class JobResult(Message):
     """Which node did the work."""
     error: Problem | None = None
     """Problem details; null when the job succeeded."""
+
+
+class AnyResult(JobResult):
+    """A result of a service whose own fields are not known here: they pass through."""
+
+    model_config = ConfigDict(extra="allow")

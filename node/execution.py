@@ -4,11 +4,11 @@ import asyncio
 
 import structlog
 
-from contracts.result import JobResult, NodeInfo
+from contracts.result import JobResult, NodeInfo, Status
 from node import __version__
 from node.component import Component
 from node.egress.artifacts import fit
-from node.errors import InternalError, JobError, JobStopped
+from node.errors import Disposition, InternalError, JobError, JobStopped
 from node.invocation import RunningJob
 from node.job import Job, Outcome
 from node.ports import ArtifactStore, Clock
@@ -54,7 +54,9 @@ class Execution:
         """Run a job to its end."""
         started_at = self._clock.monotonic()
         try:
-            outcome = Outcome(await self._fitted(await self._invoke(job, running)))
+            result = await self._fitted(await self._invoke(job, running))
+            has_failed = result.status is Status.FAILED
+            outcome = Outcome(result, Disposition.DEAD_LETTER if has_failed else Disposition.ACK)
         except JobStopped as stopped:
             return Outcome.stopped(self._component.result_model, job.envelope, stopped.status)
         except JobError as error:

@@ -80,14 +80,7 @@ class Outcome:
     @classmethod
     def stopped(cls, result_model: type[JobResult], envelope: Envelope, status: Status) -> Self:
         """End a job as `cancelled` or `expired`."""
-        code, detail = _STOPPED[status]
-        problem = Problem.of(
-            code,
-            detail,
-            job_id=envelope.job_id,
-            retryable=status is Status.EXPIRED,
-            attempt=envelope.attempt,
-        )
+        problem = stopped_problem(status, envelope.job_id, envelope.attempt)
         return cls(result_model(job_id=envelope.job_id, status=status, error=problem))
 
     def of(self, job: Job, node: NodeInfo, started_at: float, ended_at: float) -> Self:
@@ -101,3 +94,10 @@ class Outcome:
         metadata = getattr(job.request, "metadata", {})
         update = {"node": node, "timings": timings, "metadata": metadata}
         return replace(self, result=self.result.model_copy(update=update))
+
+
+def stopped_problem(status: Status, job_id: str, attempt: int = 1) -> Problem:
+    """Describe for the caller why a job was `cancelled` or `expired`."""
+    code, detail = _STOPPED[status]
+    retryable = status is Status.EXPIRED
+    return Problem.of(code, detail, job_id=job_id, retryable=retryable, attempt=attempt)

@@ -6,13 +6,22 @@ graphs in one process never see each other. A flow that would close a circle is 
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+from orchestrator_example.kinds import KINDS, Kinds
+from orchestrator_example.policy import Policy
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+
+Document = Mapping[str, Any]
+Condition = Document | Callable[[Document], bool]
+"""About what a stage answered: fields (by path) with the value that each must have, or a call."""
+Build = Callable[[Document, Mapping[str, Document]], Mapping[str, Any]]
+"""Makes fields of a stage's request from the caller's request and the answers, by stage."""
 
 
 class GraphError(ValueError):
@@ -21,15 +30,55 @@ class GraphError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A vertex: `name` is its own in the graph, `service` the one whose queue does the work."""
+    """A vertex: `name` is its own in the graph, `service` the one whose queue does the work.
+
+    Its request is made of `parameters` (fields that are always the same), of the caller's
+    parameters for this stage, and over these of what flows in, and of what `build` makes.
+    `kinds` says which fields stand for text and image, where the service is not a known one.
+    """
 
     name: str
-    service: str
+    service: str = ""
+    parameters: Document = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    kinds: Kinds = field(default_factory=Kinds)
+    build: Build | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "service", self.service or self.name)
         for value in (self.name, self.service):
             if not _NAME.fullmatch(value):
-                raise GraphError(f"{value!r} is no name: letters, digits, _ . - are")
+                raise GraphError(f"{value!r} is no name: letters, digits, _ . - are, at most 64")
+        if self.kinds == Kinds():
+            object.__setattr__(self, "kinds", KINDS.get(self.service, Kinds()))
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """An edge. `mapping` gives a field of the request after it the path in the answer before it.
+
+    A field that ends in `[]` collects what several flows bring, in the order of the flows. With
+    `when`, the flow is taken only if the answer before it is so.
+    """
+
+    before: str
+    after: str
+    mapping: Mapping[str, str]
+    when: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Run the stages from `first` to `last` again, until the answer of `last` is as wanted.
+
+    Each time, `vary` is added to those whole numbers that the request of `first` gives itself.
+    """
+
+    first: str
+    last: str
+    until: Condition
+    times: int = 1
+    vary: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +86,8 @@ class ServiceGraph:
     """Stages, and flows from one to the next; without a circle."""
 
     stages: tuple[Stage, ...] = ()
-    flows: tuple[tuple[str, str], ...] = ()
+    flows: tuple[Flow, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
 
     def add(self, stage: Stage) -> "ServiceGraph":
         """Add a stage. Raises GraphError when its name is taken."""
@@ -47,13 +97,25 @@ class ServiceGraph:
             )
         return replace(self, stages=(*self.stages, stage))
 
-    def flow_to(self, before: str, after: str) -> "ServiceGraph":
-        """Let a stage wait for another one. Raises GraphError for a circle or an unknown name."""
-        for name in (before, after):
-            self.stage(name)
-        if (before, after) in self.flows:
+    def flow_to(
+        self,
+        before: str,
+        after: str,
+        mapping: Mapping[str, str] | None = None,
+        when: Condition | None = None,
+    ) -> "ServiceGraph":
+        """Let a stage wait for another one, and take fields of its request from it.
+
+        Without a mapping, text goes to text and image to image; an empty one only waits.
+        Raises GraphError for a circle, an unknown name, or a field that two flows bring.
+        """
+        flow = Flow(before, after, self._mapping(before, after, mapping), when)
+        if flow in self.flows:
             return self
-        graph = replace(self, flows=(*self.flows, (before, after)))
+        if any((each.before, each.after) == (before, after) for each in self.flows):
+            raise GraphError(f"{before!r} flows to {after!r} already, and otherwise")
+        self._refuse_two_sources(flow)
+        graph = replace(self, flows=(*self.flows, flow))
         graph.order()
         return graph
 
@@ -65,8 +127,36 @@ class ServiceGraph:
             for befores, afters in pairwise(groups):
                 for before in befores:
                     for after in afters:
-                        graph = graph.flow_to(before, after)
+                        if after not in graph.after(before):
+                            graph = graph.flow_to(before, after)
         return graph
+
+    def repeat(
+        self,
+        first: str,
+        last: str,
+        until: Condition,
+        *,
+        times: int = 1,
+        vary: Mapping[str, int] | None = None,
+    ) -> "ServiceGraph":
+        """Repeat a part of the graph until an answer is as wanted, or `times` are over.
+
+        Raises GraphError when other stages would have gone on with what is made again.
+        """
+        repeat = Repeat(first, last, until, times, vary or {})
+        inside = self.between(first, last)
+        if not inside:
+            raise GraphError(f"no flow leads from {first!r} to {last!r}: nothing to repeat")
+        for name in inside - {last}:
+            if outside := set(self.after(name)) - inside:
+                raise GraphError(
+                    f"{name!r} is repeated, but flows to {min(outside)!r} as well; "
+                    f"let {last!r} flow there"
+                )
+        if any(inside & self.between(each.first, each.last) for each in self.repeats):
+            raise GraphError(f"{first!r} to {last!r} is repeated in part already")
+        return replace(self, repeats=(*self.repeats, repeat))
 
     def stage(self, name: str) -> Stage:
         """Find a stage. Raises GraphError."""
@@ -76,13 +166,35 @@ class ServiceGraph:
         known = ", ".join(each.name for each in self.stages) or "none"
         raise GraphError(f"no stage {name!r}; there are: {known}")
 
+    def flows_into(self, name: str) -> tuple[Flow, ...]:
+        """List the flows into a stage, in the order in which they were added."""
+        return tuple(flow for flow in self.flows if flow.after == name)
+
     def before(self, name: str) -> tuple[str, ...]:
         """Name the stages that flow into this one, in the order in which that was said."""
-        return tuple(source for source, target in self.flows if target == name)
+        return tuple(flow.before for flow in self.flows if flow.after == name)
 
     def after(self, name: str) -> tuple[str, ...]:
         """Name the stages that this one flows into."""
-        return tuple(target for source, target in self.flows if source == name)
+        return tuple(flow.after for flow in self.flows if flow.before == name)
+
+    def below(self, name: str) -> set[str]:
+        """Name every stage that comes after this one, near or far."""
+        found: set[str] = set()
+        level = set(self.after(name))
+        while level:
+            found |= level
+            level = {after for each in level for after in self.after(each)} - found
+        return found
+
+    def between(self, first: str, last: str) -> set[str]:
+        """Name the stages on all ways from one to another, both included; none without a way."""
+        inside = {first} | self.below(first)
+        return (
+            {name for name in inside if name == last or last in self.below(name)}
+            if (last in inside)
+            else set()
+        )
 
     def startable(self, ended: Iterable[str], begun: Iterable[str] = ()) -> list[Stage]:
         """List the stages whose every predecessor has ended; they may run in parallel."""
@@ -92,6 +204,11 @@ class ServiceGraph:
             for stage in self.stages
             if stage.name not in over | under_way and over.issuperset(self.before(stage.name))
         ]
+
+    def services(self) -> list[str]:
+        """Name every service that the stages need, fallbacks included."""
+        named = [(stage.service, stage.policy.fallback) for stage in self.stages]
+        return sorted({service for pair in named for service in pair if service})
 
     def last(self) -> list[Stage]:
         """List the stages that nothing waits for: what they give is what the graph gives."""
@@ -105,6 +222,29 @@ class ServiceGraph:
         except CycleError as error:
             circle: Sequence[str] = error.args[1]
             raise GraphError(f"a circle: {' >> '.join(reversed(circle))}") from error
+
+    def _mapping(
+        self, before: str, after: str, mapping: Mapping[str, str] | None
+    ) -> Mapping[str, str]:
+        giver, taker = self.stage(before), self.stage(after)
+        if mapping is not None:
+            return mapping
+        usual = taker.kinds.taken_from(giver.kinds)
+        if not usual and taker.build is None:
+            raise GraphError(
+                f"what of {before!r} goes to {after!r}? say it with a mapping, "
+                f'{{"field": "path"}}; {{}} only waits'
+            )
+        return usual
+
+    def _refuse_two_sources(self, flow: Flow) -> None:
+        for other in self.flows_into(flow.after):
+            for name in flow.mapping.keys() & other.mapping.keys():
+                if not name.endswith("[]"):
+                    raise GraphError(
+                        f"{flow.before!r} and {other.before!r} both give {name!r} of "
+                        f"{flow.after!r}; give each a field, or collect them in {name + '[]'!r}"
+                    )
 
 
 def _names(part: str, line: str) -> list[str]:

@@ -2,11 +2,15 @@
 
 import asyncio
 import base64
+from typing import Final
 
 from contracts.result import JobResult
-from contracts.text2image import GeneratedImage, ResponseKind, Text2ImageResult
+from contracts.text2image import GeneratedImage, ResponseKind
 from node.errors import InternalError, ResultTooLarge, StoreError
 from node.ports import ArtifactStore
+
+PICTURES: Final = ("images", "drafts")
+"""Fields in which results carry images."""
 
 
 async def fit(result: JobResult, store: ArtifactStore | None, max_inline_bytes: int) -> JobResult:
@@ -14,13 +18,11 @@ async def fit(result: JobResult, store: ArtifactStore | None, max_inline_bytes: 
 
     Raises ResultTooLarge where there is no store, InternalError where the store fails.
     """
-    if not isinstance(result, Text2ImageResult) or not result.images:
-        return result
-    by_reference = (
-        result.parameters is not None and result.parameters.response is ResponseKind.REFERENCE
-    )
-    size = sum(len(image.b64_json or "") for image in result.images)
-    if not by_reference and size <= max_inline_bytes:
+    pictures = {name: images for name in PICTURES if (images := getattr(result, name, None))}
+    parameters = getattr(result, "parameters", None)
+    by_reference = getattr(parameters, "response", None) is ResponseKind.REFERENCE
+    size = sum(len(image.b64_json or "") for images in pictures.values() for image in images)
+    if not pictures or (not by_reference and size <= max_inline_bytes):
         return result
     if store is None:
         raise ResultTooLarge(
@@ -28,7 +30,7 @@ async def fit(result: JobResult, store: ArtifactStore | None, max_inline_bytes: 
             "or smaller images or for jpeg, or let the operator set NODE_ARTIFACT_STORE"
         )
     try:
-        images = [await _stored(image, store) for image in result.images]
+        stored = {name: [await _stored(i, store) for i in each] for name, each in pictures.items()}
     except StoreError as error:
         raise InternalError(f"the images could not be kept for the caller: {error}") from error
     warnings = list(result.warnings)
@@ -36,10 +38,12 @@ async def fit(result: JobResult, store: ArtifactStore | None, max_inline_bytes: 
         warnings.append(
             f"the images take {size} bytes, more than a message carries: sent by reference"
         )
-    return result.model_copy(update={"images": images, "warnings": warnings})
+    return result.model_copy(update={**stored, "warnings": warnings})
 
 
 async def _stored(image: GeneratedImage, store: ArtifactStore) -> GeneratedImage:
+    if image.uri is not None:
+        return image
     data = await asyncio.to_thread(base64.b64decode, image.b64_json or "")
     uri = await store.put(data, image.sha256, image.media_type)
     return image.model_copy(update={"b64_json": None, "uri": uri})

@@ -1,0 +1,61 @@
+"""From the reports of a chain's stages to the one result of its caller. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from contracts.megaservice import MegaServiceResult, StageReport
+from contracts.text2image import GeneratedImage
+from orchestrator_example.graph import ServiceGraph
+from orchestrator_example.planning import end_of, unmet
+
+_IMAGES: TypeAdapter[list[GeneratedImage]] = TypeAdapter(list[GeneratedImage])
+
+
+def chain_result(
+    graph: ServiceGraph,
+    reports: Mapping[str, StageReport],
+    job_id: str,
+    metadata: dict[str, str],
+    chosen: Sequence[str] | None = None,
+) -> MegaServiceResult:
+    """Say how a chain ended. `chosen` are the stages whose pictures the chain ends with.
+
+    Unless it is given: the last ones of their branches that made pictures.
+    """
+    status, error = end_of(graph, reports, job_id)
+    pictures = {name: made for name, r in reports.items() if (made := images_of(r.output))}
+    if chosen is None:
+        chosen = [name for name in pictures if not pictures.keys() & graph.below(name)]
+    images = _distinct(image for name in chosen for image in pictures.get(name, ()))
+    others = _distinct(image for name in graph.order() for image in pictures.get(name, ()))
+    return MegaServiceResult(
+        job_id=job_id,
+        status=status,
+        error=error,
+        warnings=unmet(graph, reports),
+        metadata=metadata,
+        stages={name: _without_bytes(reports[name]) for name in graph.order() if name in reports},
+        images=list(images.values()),
+        drafts=[image for sha256, image in others.items() if sha256 not in images],
+    )
+
+
+def images_of(answer: Mapping[str, Any]) -> list[GeneratedImage]:
+    """Read the pictures of a stage's answer; what is something else is none."""
+    try:
+        return _IMAGES.validate_python(answer.get("images", []))
+    except ValidationError:
+        return []
+
+
+def _distinct(images: Any) -> dict[str, GeneratedImage]:
+    return {image.sha256: image for image in images}
+
+
+def _without_bytes(report: StageReport) -> StageReport:
+    if not images_of(report.output):
+        return report
+    images = [{**image, "b64_json": None} for image in report.output["images"]]
+    return report.model_copy(update={"output": {**report.output, "images": images}})

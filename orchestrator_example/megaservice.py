@@ -1,0 +1,177 @@
+"""A mega-service as a component: a node serves it like any other service.
+
+So it has a queue of its own, and every guarantee of a node: a chain is a job, unacked until its
+result is confirmed, dropped by nobody, done once, cancelled and expired like every job.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar, Final
+from uuid import uuid4
+
+import structlog
+
+from contracts.megaservice import (
+    MEGASERVICE,
+    MegaServiceRequest,
+    MegaServiceResult,
+    StageReport,
+)
+from contracts.message import Message
+from contracts.result import AnyResult, JobResult, Status
+from node.app import SWEEP_SECONDS, SystemClock, make_broker
+from node.client import Client
+from node.component import Component, Health, Invocation, ReportLoad
+from node.errors import InvalidRequest, JobStopped
+from node.job import stopped_problem
+from node.ports import Broker, ResultStore
+from node.settings import Settings
+from node.tasks import running
+from orchestrator_example.answer import chain_result
+from orchestrator_example.calls import StageCalls
+from orchestrator_example.graph import ServiceGraph
+from orchestrator_example.journal import Journal, make_journal
+from orchestrator_example.mapping import fixed_fields
+from orchestrator_example.orchestrator import Chain
+from orchestrator_example.trace import trace_id
+
+STOP_POLL_SECONDS: Final = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+class MegaService(Component):
+    """Serves one graph. Subclasses give the graph, and perhaps a name and requests of their own.
+
+    Two of them in one process share nothing.
+    """
+
+    name: ClassVar[str] = MEGASERVICE
+    service_type: ClassVar[str] = "MEGASERVICE"
+    description: ClassVar[str] = "Runs each request through a graph of services"
+    request_model: ClassVar[type[Message]] = MegaServiceRequest
+    result_model: ClassVar[type[JobResult]] = MegaServiceResult
+    slots: ClassVar[int] = 64
+    graph: ClassVar[ServiceGraph]
+
+    def __init__(self, settings: Settings, broker: Broker | None = None) -> None:
+        self._broker = broker or make_broker(settings)
+        self._clock = SystemClock()
+        owner = f"{self.name}-{uuid4().hex[:12]}"
+        self._answers: ResultStore = make_journal(
+            settings.result_store, owner, settings.result_seconds, self._clock
+        )
+        self._journal = Journal(self._answers)
+        self._clients: dict[str, Client] = {}
+        self._life: asyncio.Task[None] | None = None
+        self._result_seconds = settings.result_seconds
+        self._is_durable = settings.result_store is not None
+
+    def chosen(self, reports: Mapping[str, StageReport]) -> Sequence[str] | None:
+        """Name the stages whose pictures the chain ends with; None: the last ones."""
+        return None
+
+    async def load(self, report: ReportLoad) -> None:
+        """Connect to the services of the graph. They may come later than this one."""
+        if not self._is_durable:
+            log.warning(
+                "chains.not_durable",
+                why="answers of stages are kept in memory only",
+                remedy="set NODE_RESULT_STORE, so that no work is done again after a crash",
+            )
+        connected = asyncio.Event()
+        self._life = asyncio.create_task(self._live(connected), name="megaservice")
+        ready = asyncio.create_task(connected.wait())
+        try:
+            await asyncio.wait({ready, self._life}, return_when=asyncio.FIRST_COMPLETED)
+            if not connected.is_set():
+                self._life.result()
+        finally:
+            ready.cancel()
+
+    def admit(self, request: Message) -> None:
+        """Refuse parameters that no stage would read. Raises InvalidRequest."""
+        parameters: Mapping[str, Mapping[str, Any]] = getattr(request, "parameters", {})
+        names = [stage.name for stage in self.graph.stages]
+        for name, fields in parameters.items():
+            if name not in names:
+                raise InvalidRequest(
+                    f"parameters: no stage {name!r}; there are: {', '.join(names)}"
+                )
+            for fixed in fixed_fields(self.graph, self.graph.stage(name)) & fields.keys():
+                raise InvalidRequest(
+                    f"parameters: {fixed!r} of stage {name!r} is what another stage gives it"
+                )
+
+    async def invoke(self, request: Message, invocation: Invocation) -> JobResult:
+        """Run the chain. Raises JobStopped when it goes on in another orchestrator."""
+        log.info(
+            "chain.started",
+            job_id=invocation.job_id,
+            trace_id=trace_id(invocation.context.headers, invocation.job_id),
+        )
+        chain = Chain(self.graph, request.model_dump(mode="json"), invocation.job_id)
+        calls = StageCalls(self._clients, self._journal, invocation, self._clock, chain.fraction)
+        stopped = await self._run(chain, calls, invocation)
+        metadata = getattr(request, "metadata", {})
+        result = chain_result(
+            self.graph, chain.reports, invocation.job_id, metadata, self.chosen(chain.reports)
+        )
+        if stopped is None:
+            return result
+        problem = stopped_problem(stopped, invocation.job_id)
+        return result.model_copy(update={"status": stopped, "error": problem})
+
+    def health(self) -> Health:
+        """Healthy as long as answers of stages can be heard."""
+        if self._life is not None and self._life.done():
+            return Health(healthy=False, detail="the connection to the services has failed")
+        return Health(healthy=True)
+
+    async def close(self) -> None:
+        """Disconnect; what runs at the services goes on."""
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.gather(self._life, return_exceptions=True)
+
+    async def _run(self, chain: Chain, calls: StageCalls, invocation: Invocation) -> Status | None:
+        """Run a chain to its end; says so when it was stopped before. Raises JobStopped.
+
+        A chain that another orchestrator goes on with leaves its jobs alone.
+        """
+        work = asyncio.create_task(chain.run(calls), name=invocation.job_id)
+        try:
+            while not work.done():
+                stopped = invocation.stop_requested()
+                if stopped is not None and invocation.handed_back:
+                    raise JobStopped(stopped)
+                if stopped is not None:
+                    chain.stopped(stopped)
+                    await calls.cancel()
+                    return stopped
+                await asyncio.wait({work}, timeout=STOP_POLL_SECONDS)
+            work.result()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        return None
+
+    async def _live(self, connected: asyncio.Event) -> None:
+        """Keep the clients of all services running."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._broker.running())
+            for service in self.graph.services():
+                client = Client(self._broker, service, AnyResult)
+                self._clients[service] = await stack.enter_async_context(client.running())
+            background = running(answers=self._answers.run(), sweep=self._sweep())
+            await stack.enter_async_context(background)
+            await self._broker.wait_until_connected()
+            connected.set()
+            await asyncio.Event().wait()
+
+    async def _sweep(self) -> None:
+        """Forget what stages answered once their chains are long over."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            await self._answers.sweep(self._result_seconds)

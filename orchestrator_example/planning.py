@@ -1,0 +1,119 @@
+"""What a chain does next, and how it ends, given what its stages did. Pure."""
+
+import re
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any, Final
+
+from contracts.failure import FailureCode, Problem
+from contracts.megaservice import StageReport, StageStatus
+from contracts.result import Status
+from orchestrator_example.graph import Flow, Repeat, ServiceGraph, Stage
+from orchestrator_example.mapping import holds
+
+BLACK_LIST: Final = "downstream_black_list"
+"""Field of an answer, as OPEA's guardrails write it: patterns of stages that must not follow."""
+
+WENT_WELL: Final = frozenset({StageStatus.SUCCEEDED, StageStatus.SUBSTITUTED})
+CHAIN_ENDS: Final[Mapping[StageStatus, Status]] = {
+    StageStatus.CANCELLED: Status.CANCELLED,
+    StageStatus.EXPIRED: Status.EXPIRED,
+    StageStatus.FAILED: Status.FAILED,
+}
+
+# What a node says of itself with these codes, a chain must not say of its orchestrator.
+_OTHERS_FAULTS: Final = frozenset({FailureCode.INTERNAL, FailureCode.OUT_OF_MEMORY})
+
+Reports = Mapping[str, StageReport]
+
+
+@dataclass(frozen=True, slots=True)
+class NextSteps:
+    """Stages to begin now, and stages that no flow leads to, each with the reason."""
+
+    begin: list[Stage]
+    pass_over: dict[str, str]
+
+
+def next_steps(graph: ServiceGraph, reports: Reports, begun: Set[str]) -> NextSteps:
+    """Decide about every stage whose predecessors have ended."""
+    steps = NextSteps([], {})
+    for stage in graph.startable(reports, begun):
+        flows = graph.flows_into(stage.name)
+        obstacles = [_obstacle(graph, flow, reports[flow.before]) for flow in flows]
+        if not obstacles or None in obstacles:
+            steps.begin.append(stage)
+        else:
+            steps.pass_over[stage.name] = "; ".join(each for each in obstacles if each)
+    return steps
+
+
+def _obstacle(graph: ServiceGraph, flow: Flow, before: StageReport) -> str | None:
+    """Say why a flow is not taken; None when it is."""
+    if before.status is StageStatus.SKIPPED and flow.when is None:
+        return None
+    if before.status not in WENT_WELL:
+        return f"{flow.before} was {before.status.value.replace('_', ' ')}"
+    if is_black_listed(graph.stage(flow.after), before.output):
+        return f"{flow.before} black-lists {flow.after}"
+    if not holds(flow.when, before.output):
+        return f"the condition after {flow.before} does not hold"
+    return None
+
+
+def is_black_listed(stage: Stage, answer: Mapping[str, Any]) -> bool:
+    """Say whether an answer forbids a stage that follows; an unreadable pattern forbids all."""
+    for pattern in answer.get(BLACK_LIST) or ():
+        try:
+            if any(re.search(pattern, name) for name in (stage.name, stage.service)):
+                return True
+        except (re.error, TypeError):
+            return True
+    return False
+
+
+def due_repeat(graph: ServiceGraph, reports: Reports, ended: str, done: int) -> Repeat | None:
+    """Say what to run again, now that a stage has ended; `done` times it was repeated before."""
+    report = reports[ended]
+    for repeat in graph.repeats:
+        if repeat.last == ended and report.status in WENT_WELL and done < repeat.times:
+            return None if holds(repeat.until, report.output) else repeat
+    return None
+
+
+def unmet(graph: ServiceGraph, reports: Reports) -> list[str]:
+    """Say in words which repeats ended without the answer that was wanted."""
+    return [
+        f"{repeat.last}: still not as wanted after {repeat.times + 1} times; the last one stands"
+        for repeat in graph.repeats
+        if (report := reports.get(repeat.last)) is not None
+        and report.status in WENT_WELL
+        and not holds(repeat.until, report.output)
+    ]
+
+
+def end_of(graph: ServiceGraph, reports: Reports, job_id: str) -> tuple[Status, Problem | None]:
+    """Say how a chain ended whose stages have all ended, or one of them for all."""
+    for stage_status, status in CHAIN_ENDS.items():
+        for name, report in reports.items():
+            if report.status is stage_status:
+                return status, _problem_of(name, report, job_id)
+    ends = [reports[stage.name] for stage in graph.last() if stage.name in reports]
+    if all(report.status is StageStatus.NOT_TAKEN for report in ends):
+        for name, report in reports.items():
+            if report.output.get(BLACK_LIST):
+                detail = f"stage {name!r} lets nothing pass: {report.output.get('text', '')}"
+                return Status.FAILED, _problem(FailureCode.SAFETY_REFUSED, detail[:2000], job_id)
+    return Status.SUCCEEDED, None
+
+
+def _problem_of(name: str, report: StageReport, job_id: str) -> Problem:
+    error = report.error
+    if error is None:
+        return _problem(FailureCode.GENERATION_FAILED, f"stage {name!r} failed", job_id)
+    code = FailureCode.ATTEMPTS_EXHAUSTED if error.code in _OTHERS_FAULTS else error.code
+    return _problem(code, f"stage {name!r}: {error.detail}", job_id, retryable=error.retryable)
+
+
+def _problem(code: FailureCode, detail: str, job_id: str, *, retryable: bool = False) -> Problem:
+    return Problem.of(code, detail, job_id=job_id, retryable=retryable)
