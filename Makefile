@@ -22,13 +22,16 @@ QUIET := TRANSFORMERS_VERBOSITY=error DIFFUSERS_VERBOSITY=error
 LONG_FAULTS := $(filter-out %test_harness.py %test_nodes.py %test_unfit.py,$(wildcard tests/faults/test_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults test-rabbitmq-4 soak check bench install format clean train-demo-models eval-demo-models
+.PHONY: help demo demo-megaservice test test-faults test-rabbitmq-4 soak check bench install format clean train-demo-models eval-demo-models
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED)  ## run the whole story on this machine: broker, nodes, requests, images
 	@$(WITH_BROKER) $(BIN)/python -m deploy.demo
+
+demo-megaservice: $(INSTALLED)  ## chain four services: guardrail, prompt-writer, text2image, captioner
+	@$(WITH_BROKER) $(BIN)/python -m deploy.demo_megaservice
 
 test: $(INSTALLED)  ## run the tests, those against a real broker included; the longest are in test-faults
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(foreach file,$(LONG_FAULTS),--ignore $(file))

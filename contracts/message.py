@@ -74,15 +74,15 @@ class Message(BaseModel):
         return self.model_dump_json().encode()
 
 
-class AnyMessage(Message):
-    """A message whose own fields are not known here: they pass through."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 def example(**fields: Any) -> ConfigDict:
     """Give a message class its example, for the JSON Schema and the AsyncAPI document."""
     return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+class AnyMessage(Message):
+    """A message whose own fields are not known here: they pass through."""
+
+    model_config = ConfigDict(extra="allow", **example(text="a red cat"))
 
 
 def _metadata_is_small(metadata: Any) -> Any:

@@ -75,4 +75,6 @@ class JobResult(Message):
 class AnyResult(JobResult):
     """A result of a service whose own fields are not known here: they pass through."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow", **example(job_id=examples.JOB_ID, status="succeeded", text="a red cat")
+    )

@@ -182,7 +182,7 @@ def submit(
     for warning in result.warnings:
         warn(warning)
     with writing():
-        for path in write_images(result, out):
+        for path in write_images(result.job_id, result.images, out):
             say(str(path))
 
 

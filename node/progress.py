@@ -1,6 +1,7 @@
 """What a person sees of a job: a live progress bar, then files."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,29 +43,31 @@ def _progress_of(event: JobEvent) -> dict[str, Any]:
     return {"description": str(event.event)}
 
 
-def write_images(result: Text2ImageResult, out: Path | None) -> list[str]:
+def write_images(job_id: str, images: Sequence[GeneratedImage], out: Path | None) -> list[str]:
     """Write the images to a file or folder; not to be called from an event loop.
 
     Returns the path of each, or its URI and why where the store does not give it.
     """
-    return [_written(result, image, out) for image in result.images]
+    paths = _image_paths(job_id, images, out)
+    return [_written(image, path) for image, path in zip(images, paths, strict=True)]
 
 
-def _written(result: Text2ImageResult, image: GeneratedImage, out: Path | None) -> str:
+def _written(image: GeneratedImage, path: Path) -> str:
     try:
         data = asyncio.run(image_bytes(image))
     except StoreError as error:
         return f"{image.uri or f'image {image.index}'} (not written: {error})"
-    path = _image_path(result, image.index, image.media_type, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return str(path)
 
 
-def _image_path(result: Text2ImageResult, index: int, media_type: str, out: Path | None) -> Path:
-    suffix = "." + media_type.removeprefix("image/").replace("jpeg", "jpg")
-    number = f"-{index}" if len(result.images) > 1 else ""
-    name = f"{result.job_id}".replace("/", "_")
-    if out is None or out.is_dir():
-        return (out or Path()) / f"{name}{number}{suffix}"
-    return out.with_name(f"{out.stem}{number}{out.suffix or suffix}")
+def _image_paths(job_id: str, images: Sequence[GeneratedImage], out: Path | None) -> Iterator[Path]:
+    """Name a file for each image: numbered where there are several."""
+    for position, image in enumerate(images):
+        suffix = "." + image.media_type.removeprefix("image/").replace("jpeg", "jpg")
+        number = f"-{position}" if len(images) > 1 else ""
+        if out is None or out.is_dir():
+            yield (out or Path()) / f"{job_id.replace('/', '_')}{number}{suffix}"
+        else:
+            yield out.with_name(f"{out.stem}{number}{out.suffix or suffix}")

@@ -31,20 +31,18 @@ def test_images_are_written_whether_they_came_inline_or_by_reference(
     by_reference: Text2ImageResult, tmp_path: Path
 ) -> None:
     out = tmp_path / "pictures" / "cat.png"
-    lines = write_images(by_reference, out)
+    lines = write_images(by_reference.job_id, by_reference.images, out)
     assert lines == [str(tmp_path / f"pictures/cat-{n}.png") for n in (0, 1)]
     assert [Path(line).read_bytes() for line in lines] == [FIRST, SECOND]
 
 
 def test_one_image_gets_the_name_that_was_asked_for(tmp_path: Path) -> None:
-    assert write_images(with_images(image(FIRST)), tmp_path / "cat.png") == [
-        str(tmp_path / "cat.png")
-    ]
+    assert write_images("job", [image(FIRST)], tmp_path / "cat.png") == [str(tmp_path / "cat.png")]
 
 
 def test_a_folder_takes_images_named_after_their_job(tmp_path: Path) -> None:
     result = with_images(image(FIRST)).model_copy(update={"job_id": "a/b"})
-    assert write_images(result, tmp_path) == [str(tmp_path / "a_b.png")]
+    assert write_images(result.job_id, result.images, tmp_path) == [str(tmp_path / "a_b.png")]
 
 
 def test_an_image_past_its_retention_is_told_with_its_uri_and_the_others_are_written(
@@ -52,7 +50,7 @@ def test_an_image_past_its_retention_is_told_with_its_uri_and_the_others_are_wri
 ) -> None:
     uri = by_reference.images[1].uri
     Path(uri.removeprefix("file://")).unlink()
-    written, missing = write_images(by_reference, tmp_path)
+    written, missing = write_images(by_reference.job_id, by_reference.images, tmp_path)
     assert Path(written).read_bytes() == FIRST
     assert missing.startswith(f"{uri} (not written: ")
     assert "past its retention?" in missing
@@ -62,5 +60,8 @@ def test_a_damaged_image_is_not_written(by_reference: Text2ImageResult, tmp_path
     Path(by_reference.images[1].uri.removeprefix("file://")).write_bytes(FIRST)
     other = image(FIRST).model_copy(update={"sha256": image(SECOND).sha256})
     result = with_images(other, by_reference.images[1])
-    assert all("is damaged" in line for line in write_images(result, tmp_path / "out.png"))
+    assert all(
+        "is damaged" in line
+        for line in write_images(result.job_id, result.images, tmp_path / "out.png")
+    )
     assert not list(tmp_path.glob("out*"))
