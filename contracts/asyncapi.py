@@ -2,24 +2,18 @@
 
 from typing import Any, Final
 
-from contracts.channels import BINDING_VERSION, EVENT_MESSAGES, PARAMETERS, channels, queue_key
-from contracts.json_schema import WIRE_MESSAGES, component_schemas
+from contracts.channels import BINDING_VERSION, channels, parameters, queue_key
+from contracts.json_schema import component_schemas
 from contracts.message import JSON_CONTENT_TYPE, Message
-from contracts.text2image import TEXT2IMAGE, Text2ImageRequest, Text2ImageResult
+from contracts.service import ServiceContract
 from contracts.topology import high_queue, unanswered_queue
 
 CONTRACT_VERSION: Final = "1.0.0"
 """Version of the wire: a new major one where a message of the old no longer does."""
 
-_INFO: Final = {
-    "title": "text2image",
-    "version": CONTRACT_VERSION,
-    "description": (
-        "Images from text, by message. Any AMQP client publishes "
-        '`{"prompt": "An astronaut riding a green horse"}` to the queue `text2image`, through the '
-        "default exchange or `megaservice.requests`, and gets the result in its `reply_to` queue."
-    ),
-    "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+_LICENCE: Final = {
+    "name": "Apache-2.0",
+    "url": "https://www.apache.org/licenses/LICENSE-2.0",
 }
 _SERVER: Final = {
     "host": "localhost:5672",
@@ -30,20 +24,26 @@ _SERVER: Final = {
 }
 
 
-def asyncapi_document(service: str = TEXT2IMAGE) -> dict[str, Any]:
-    """Write the document of a service; plain data, the same on every call."""
-    schemas = component_schemas()
+def asyncapi_document(contract: ServiceContract | None = None) -> dict[str, Any]:
+    """Write the document of a service, text2image unless said otherwise; plain data."""
+    contract = contract or ServiceContract()
+    schemas = component_schemas(contract)
     return {
         "asyncapi": "3.0.0",
-        "info": _INFO,
+        "info": {
+            "title": contract.name,
+            "version": CONTRACT_VERSION,
+            "description": contract.description,
+            "license": _LICENCE,
+        },
         "defaultContentType": JSON_CONTENT_TYPE,
         "servers": {"rabbitmq": _SERVER},
-        "channels": channels(service),
-        "operations": _operations(service),
+        "channels": channels(contract),
+        "operations": _operations(contract.name),
         "components": {
-            "messages": _messages(service, schemas),
+            "messages": _messages(contract, schemas),
             "schemas": schemas,
-            "parameters": PARAMETERS,
+            "parameters": parameters(contract),
             "correlationIds": {
                 "job": {
                     "description": "The AMQP property, as the request brought it.",
@@ -112,9 +112,12 @@ def _send(channel: str, summary: str, *, transient: bool = False) -> dict[str, A
     }
 
 
-def _messages(service: str, schemas: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _messages(
+    contract: ServiceContract, schemas: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     messages = {
-        each.__name__: _message(each, schemas[each.__name__], service) for each in WIRE_MESSAGES
+        each.__name__: _message(each, schemas[each.__name__], contract)
+        for each in contract.messages
     }
     return messages | {
         "DeadLetter": {
@@ -126,7 +129,9 @@ def _messages(service: str, schemas: dict[str, dict[str, Any]]) -> dict[str, dic
     }
 
 
-def _message(model: type[Message], schema: dict[str, Any], service: str) -> dict[str, Any]:
+def _message(
+    model: type[Message], schema: dict[str, Any], contract: ServiceContract
+) -> dict[str, Any]:
     message = {
         "name": model.__name__,
         "summary": schema["description"],
@@ -134,24 +139,26 @@ def _message(model: type[Message], schema: dict[str, Any], service: str) -> dict
         "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
         "examples": [{"payload": payload} for payload in schema["examples"]],
     }
-    amqp_type = _amqp_type(model, service)
+    amqp_type = _amqp_type(model, contract)
     if amqp_type is not None:
         binding = {"messageType": amqp_type, "bindingVersion": BINDING_VERSION}
         message["bindings"] = {"amqp": binding}
-    if model is Text2ImageRequest:
+    if model is contract.request:
         return message | _envelope("RequestHeaders", with_properties=True)
-    if model is Text2ImageResult or model.__name__ in EVENT_MESSAGES:
+    if model is contract.result or model in contract.events:
         return message | _envelope("AnswerHeaders")
     return message
 
 
-def _amqp_type(model: type[Message], service: str) -> str | None:
+def _amqp_type(model: type[Message], contract: ServiceContract) -> str | None:
     """Find the AMQP property `type`; None where it is missing or varies."""
-    if model in (Text2ImageRequest, Text2ImageResult):
-        return f"{service}.{model.__name__.removeprefix('Text2Image').lower()}"
-    if model.__name__ in EVENT_MESSAGES:
+    if model is contract.request:
+        return f"{contract.name}.request"
+    if model is contract.result:
+        return f"{contract.name}.result"
+    if model in contract.events:
         event = model.model_fields["event"].default
-        return f"{service}.{event}" if isinstance(event, str) else None
+        return f"{contract.name}.{event}" if isinstance(event, str) else None
     kind = model.model_fields.get("type") or model.model_fields.get("command")
     return kind.default if kind is not None else None
 

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from contracts.discovery import Verb
+from contracts.service import ServiceContract
 from contracts.topology import (
     CONTROL,
     DEAD_LETTER,
@@ -24,14 +25,6 @@ from contracts.topology import (
 )
 
 BINDING_VERSION: Final = "0.3.0"
-EVENT_MESSAGES: Final = (
-    "AcceptedEvent",
-    "StartedEvent",
-    "ProgressEvent",
-    "PreviewEvent",
-    "ImageEvent",
-    "TerminalEvent",
-)
 PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "job_id": {"description": "Id of the job."},
     "event": {
@@ -57,9 +50,16 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
 _MODEL: Final = "any-model"
 
 
-def channels(service: str) -> dict[str, dict[str, Any]]:
+def parameters(contract: ServiceContract) -> dict[str, dict[str, Any]]:
+    """Write the parts of addresses that vary."""
+    event = PARAMETERS["event"]
+    stages = ["stage"] if contract.has_stages else []
+    return PARAMETERS | {"event": {**event, "enum": [*event["enum"], *stages]}}
+
+
+def channels(contract: ServiceContract) -> dict[str, dict[str, Any]]:
     """Write every channel of a service under the key that operations refer to."""
-    return {**_routing_keys(service), **_queues(service)}
+    return {**_routing_keys(contract), **_queues(contract)}
 
 
 def queue_key(name: str) -> str:
@@ -67,17 +67,19 @@ def queue_key(name: str) -> str:
     return f"queue.{name}".replace("{", "").replace("}", "")
 
 
-def _routing_keys(service: str) -> dict[str, dict[str, Any]]:
-    request, result = ("Text2ImageRequest",), ("Text2ImageResult",)
+def _routing_keys(contract: ServiceContract) -> dict[str, dict[str, Any]]:
+    service = contract.name
+    request, result = (contract.request.__name__,), (contract.result.__name__,)
+    events = tuple(each.__name__ for each in contract.events)
     job = job_routing_key(service, "{job_id}")
     question = ("ServiceQuestion",)
     return {
         "requests": _routed(service, REQUESTS, request),
         "urgentRequests": _routed(high_queue(service), REQUESTS, request),
         "modelRequests": _routed(f"{service}.{{model_slug}}", REQUESTS, request),
-        "replies": _replies(),
+        "replies": _replies(result),
         "results": _routed(job, RESULTS, result),
-        "events": _routed(f"{job}.{{event}}", EVENTS, EVENT_MESSAGES),
+        "events": _routed(f"{job}.{{event}}", EVENTS, events),
         "retries": _routed(f"{service}.retry.{{delay}}", RETRY, request),
         "deadLetters": _routed(dead_queue(service), DEAD_LETTER, ("DeadLetter",)),
         # The routing key of a fanout exchange means nothing.
@@ -99,25 +101,28 @@ def _routed(address: str, exchange: str, messages: tuple[str, ...]) -> dict[str,
     return _channel(address, messages, {"is": "routingKey", "exchange": named})
 
 
-def _replies() -> dict[str, Any]:
+def _replies(result: tuple[str, ...]) -> dict[str, Any]:
     binding = {"is": "routingKey", "exchange": {"name": "", "type": "default"}}
     return {
         "address": None,
         "description": "The queue that `reply_to` names.",
-        **_channel("", ("Text2ImageResult",), binding, addressed=False),
+        **_channel("", result, binding, addressed=False),
     }
 
 
-def _queues(service: str) -> dict[str, dict[str, Any]]:
-    topology = service_topology(service, [_MODEL])
+def _queues(contract: ServiceContract) -> dict[str, dict[str, Any]]:
+    topology = service_topology(contract.name, [_MODEL])
     return {
-        queue_key(_spelled(queue.name)): _queue(service, queue, topology)
+        queue_key(_spelled(queue.name)): _queue(contract, queue, topology)
         for queue in topology.queues
     }
 
 
-def _queue(service: str, queue: Queue, topology: Topology) -> dict[str, Any]:
-    messages = {results_queue(service): "Text2ImageResult", dead_queue(service): "DeadLetter"}
+def _queue(contract: ServiceContract, queue: Queue, topology: Topology) -> dict[str, Any]:
+    messages = {
+        results_queue(contract.name): contract.result.__name__,
+        dead_queue(contract.name): "DeadLetter",
+    }
     name = _spelled(queue.name)
     binding = {
         "is": "queue",
@@ -129,7 +134,7 @@ def _queue(service: str, queue: Queue, topology: Topology) -> dict[str, Any]:
             if each.queue == queue.name
         ],
     }
-    return _channel(name, (messages.get(queue.name, "Text2ImageRequest"),), binding)
+    return _channel(name, (messages.get(queue.name, contract.request.__name__),), binding)
 
 
 def _spelled(name: str) -> str:

@@ -1,51 +1,18 @@
 """JSON Schemas (2020-12) of everything that travels on the wire."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from contracts.control import CancelRequest
-from contracts.discovery import (
-    Announcement,
-    Goodbye,
-    InfoReply,
-    PingReply,
-    ServiceQuestion,
-    StatsReply,
-)
-from contracts.events import (
-    AcceptedEvent,
-    ImageEvent,
-    PreviewEvent,
-    ProgressEvent,
-    StartedEvent,
-    TerminalEvent,
-)
 from contracts.headers import AnswerHeaders, DeadLetterHeaders, RequestHeaders, RequestProperties
 from contracts.message import Message
-from contracts.text2image import Text2ImageRequest, Text2ImageResult
+from contracts.service import ServiceContract
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_ID_BASE: Final = "urn:text2image-node:schema:"
 
-WIRE_MESSAGES: Final[tuple[type[Message], ...]] = (
-    Text2ImageRequest,
-    Text2ImageResult,
-    AcceptedEvent,
-    StartedEvent,
-    ProgressEvent,
-    PreviewEvent,
-    ImageEvent,
-    TerminalEvent,
-    CancelRequest,
-    ServiceQuestion,
-    PingReply,
-    InfoReply,
-    StatsReply,
-    Announcement,
-    Goodbye,
-)
 _HEADERS: Final[tuple[type[BaseModel], ...]] = (
     RequestProperties,
     RequestHeaders,
@@ -69,7 +36,7 @@ class WireSchema(GenerateJsonSchema):
         return False
 
 
-def json_schemas() -> dict[str, dict[str, Any]]:
+def json_schemas(messages: Iterable[type[Message]]) -> dict[str, dict[str, Any]]:
     """Write the schema of each message, complete by itself, under the message's name."""
     return {
         message.__name__: {
@@ -77,14 +44,14 @@ def json_schemas() -> dict[str, dict[str, Any]]:
             "$id": SCHEMA_ID_BASE + message.__name__,
             **message.model_json_schema(schema_generator=WireSchema),
         }
-        for message in WIRE_MESSAGES
+        for message in messages
     }
 
 
-def component_schemas() -> dict[str, dict[str, Any]]:
+def component_schemas(service: ServiceContract) -> dict[str, dict[str, Any]]:
     """Write the schemas of messages, their parts and headers as components of one document."""
     _, document = models_json_schema(
-        [(model, "validation") for model in (*WIRE_MESSAGES, *_HEADERS)],
+        [(model, "validation") for model in (*service.messages, *_HEADERS)],
         ref_template="#/components/schemas/{model}",
         schema_generator=WireSchema,
     )

@@ -5,11 +5,13 @@ The three ideas are OPEA's (component, registry, loader: `comps/cores/common/com
 OPEA GenAIComps), without its module-level registry.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
 import structlog
@@ -18,6 +20,7 @@ from contracts.discovery import LoadState, ModelInfo
 from contracts.events import ServiceEvent
 from contracts.message import Message
 from contracts.result import JobResult, Status
+from contracts.service import ServiceContract
 from contracts.text2image import GeneratedImage
 from node.errors import SetupError
 
@@ -109,8 +112,16 @@ class Component(ABC):
     result_model: ClassVar[type[JobResult]]
     slots: ClassVar[int] = 1
     """How many jobs may run at the same time, unless NODE_SLOTS says otherwise."""
+    has_stages: ClassVar[bool] = False
+    """Whether other services do the work, and their events are passed on."""
     max_request_bytes: ClassVar[int] = 1_048_576
     """How large a request may be, unless NODE_MAX_REQUEST_BYTES says otherwise."""
+
+    def contract(self) -> ServiceContract:
+        """Say what travels to and from this service."""
+        return ServiceContract(
+            self.name, self.request_model, self.result_model, self.description, self.has_stages
+        )
 
     @abstractmethod
     async def load(self, report: ReportLoad) -> None:
@@ -193,6 +204,9 @@ class ComponentRegistry:
 
 def _import_factory(reference: str) -> ComponentFactory:
     module_name, _, attribute = reference.partition(":")
+    # A service of one's own lies where the command is run; installed commands do not look there.
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.insert(0, str(Path.cwd()))
     try:
         factory = getattr(import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

@@ -14,6 +14,8 @@ import yaml
 
 from contracts.asyncapi import asyncapi_document
 from contracts.json_schema import json_schemas
+from contracts.known import KNOWN_MESSAGES
+from contracts.service import ServiceContract
 
 ASYNCAPI_FILE = "asyncapi.yaml"
 SCHEMAS_FOLDER = "schemas"
@@ -26,10 +28,10 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def render_asyncapi() -> str:
-    """Write the AsyncAPI document as YAML."""
+def render_asyncapi(contract: ServiceContract | None = None) -> str:
+    """Write the AsyncAPI document of a service as YAML."""
     return yaml.dump(
-        asyncapi_document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+        asyncapi_document(contract), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
     )
 
 
@@ -37,7 +39,7 @@ def render_schemas() -> dict[str, str]:
     """Write the JSON Schema of each message, by the name of the message."""
     return {
         name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        for name, schema in json_schemas().items()
+        for name, schema in json_schemas(KNOWN_MESSAGES).items()
     }
 
 
@@ -51,9 +53,9 @@ def write_documents(folder: Path) -> None:
 
 
 @cache
-def asyncapi_sha256() -> str:
+def asyncapi_sha256(contract: ServiceContract) -> str:
     """Hash the document as canonical JSON, so that two nodes can be compared."""
-    canonical = json.dumps(asyncapi_document(), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(asyncapi_document(contract), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

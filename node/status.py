@@ -90,7 +90,7 @@ class NodeStatus:
             local_queue_depth=self._worker.waiting(),
             p50_seconds_per_image=self._metrics.p50_seconds_per_image(),
             http_port=self._http_port(),
-            asyncapi_sha256=asyncapi_sha256(),
+            asyncapi_sha256=asyncapi_sha256(self._component.contract()),
         )
 
     def figures(self) -> Figures:

@@ -53,6 +53,7 @@ class MegaService(Component):
     request_model: ClassVar[type[Message]] = MegaServiceRequest
     result_model: ClassVar[type[JobResult]] = MegaServiceResult
     slots: ClassVar[int] = 64
+    has_stages: ClassVar[bool] = True
     graph: ClassVar[ServiceGraph]
 
     def __init__(self, settings: Settings, broker: Broker | None = None) -> None:

@@ -8,7 +8,8 @@ import pytest
 from jsonschema import Draft7Validator
 
 from contracts.asyncapi import asyncapi_document
-from contracts.json_schema import WIRE_MESSAGES
+from contracts.megaservice import MegaServiceRequest, MegaServiceResult
+from contracts.service import ServiceContract
 from contracts.topology import EXCHANGES, service_topology
 
 OFFICIAL = Path(__file__).parents[2] / "data" / "asyncapi-3.0.0.schema.json"
@@ -31,10 +32,14 @@ def test_the_official_schema_would_notice_a_mistake(official: Draft7Validator) -
 
 
 def test_any_service_has_a_document(official: Draft7Validator) -> None:
-    document = asyncapi_document("upscale")
+    contract = ServiceContract("painter", MegaServiceRequest, MegaServiceResult, "Paints", True)
+    document = asyncapi_document(contract)
     official.validate(document)
-    assert document["channels"]["requests"]["address"] == "upscale"
-    assert "queue.upscale.dead" in document["channels"]
+    assert document["info"]["title"] == "painter"
+    assert document["channels"]["requests"]["address"] == "painter"
+    assert list(document["channels"]["queue.painter"]["messages"]) == ["MegaServiceRequest"]
+    assert "StageEvent" in document["channels"]["events"]["messages"]
+    assert "Text2ImageRequest" not in json.dumps(document)
 
 
 def test_the_document_is_the_same_on_every_call() -> None:
@@ -62,7 +67,7 @@ def _references(part: Any) -> list[str]:
 def test_every_message_travels_somewhere() -> None:
     travelling = {name for each in DOCUMENT["channels"].values() for name in each["messages"]}
     assert travelling == set(DOCUMENT["components"]["messages"])
-    assert {model.__name__ for model in WIRE_MESSAGES} <= travelling
+    assert {model.__name__ for model in ServiceContract().messages} <= travelling
 
 
 def test_every_channel_is_used_by_an_operation_or_is_a_queue() -> None:

@@ -9,11 +9,13 @@ from jsonschema import Draft202012Validator
 
 import contracts
 from contracts import examples
-from contracts.json_schema import DIALECT, WIRE_MESSAGES, component_schemas, json_schemas
+from contracts.json_schema import DIALECT, component_schemas, json_schemas
+from contracts.known import KNOWN_MESSAGES
 from contracts.message import Message
+from contracts.service import ServiceContract
 from contracts.text2image import Text2ImageRequest
 
-SCHEMAS = json_schemas()
+SCHEMAS = json_schemas(KNOWN_MESSAGES)
 
 
 def _message_types() -> list[type[Message]]:
@@ -81,7 +83,7 @@ def _objects(schema: dict[str, Any]) -> list[dict[str, Any]]:
     return [part["properties"] for part in parts if "properties" in part]
 
 
-@pytest.mark.parametrize("model", WIRE_MESSAGES)
+@pytest.mark.parametrize("model", KNOWN_MESSAGES)
 def test_an_unknown_field_is_not_valid(model: type[Message]) -> None:
     schema = SCHEMAS[model.__name__]
     document = {**schema["examples"][0], "unknown": 1}
@@ -122,8 +124,8 @@ def test_the_schema_of_a_request_has_the_bounds_of_aliases(fields: dict[str, Any
 
 
 def test_components_hold_every_message_and_resolve_each_other() -> None:
-    components = component_schemas()
-    assert {model.__name__ for model in WIRE_MESSAGES} <= set(components)
+    components = component_schemas(ServiceContract())
+    assert {model.__name__ for model in ServiceContract().messages} <= set(components)
     prefix = "#/components/schemas/"
     references = set(_references(components))
     assert references
