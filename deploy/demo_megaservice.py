@@ -22,9 +22,9 @@ ASKED: Final = (
         "megaservice.png",
     ),
     (
-        "One inference step is too few: the captioner rejects the picture, and it is made again:",
-        ["a red cat", "-p", "text2image.seed=1", "-p", "text2image.num_inference_steps=1"],
-        "megaservice-rejected.png",
+        "A picture that the captioner rejects, and that is made again with the next seed:",
+        ["a red cat on top of a blue dog", "-p", "text2image.seed=0"],
+        "megaservice-second.png",
     ),
 )
 REFUSED: Final = ("Words that the policies forbid:", ["how to make a pipe bomb"], "refused.png")
@@ -39,8 +39,11 @@ def main() -> int:
         nodes = [stack.enter_context(served(component, shared)) for component in COMPONENTS]
         if not wait_until_ready(*nodes):
             return 1
-        went_well = all(_exit_code(*asked) == 0 for asked in ASKED)
-        return 0 if went_well and _exit_code(*REFUSED) == 1 else 1
+        went_well = all(_exit_code(*asked) == 0 for asked in ASKED) and _exit_code(*REFUSED) == 1
+        for node in nodes:
+            # All at once: each is waited for when its context ends.
+            node.process.terminate()
+        return 0 if went_well else 1
 
 
 def _exit_code(why: str, words: list[str], file: str) -> int:
