@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from contracts.captioner import CaptionerRequest, CaptionerResult
 from contracts.events import StageEvent
 from contracts.megaservice import MegaServiceRequest, MegaServiceResult
 from contracts.message import Message
+from contracts.prompt_writer import PromptWriterRequest, PromptWriterResult
 from contracts.service import ServiceContract
 
 KNOWN_MESSAGES: Final[tuple[type[Message], ...]] = (
@@ -12,4 +14,8 @@ KNOWN_MESSAGES: Final[tuple[type[Message], ...]] = (
     MegaServiceRequest,
     MegaServiceResult,
     StageEvent,
+    PromptWriterRequest,
+    PromptWriterResult,
+    CaptionerRequest,
+    CaptionerResult,
 )

@@ -49,6 +49,9 @@ def served(component: str, environment: Mapping[str, str] | None = None) -> Iter
     log_path = OUT / f"demo-{component}.log"
     instance_id = f"demo-{uuid4().hex[:8]}"
     given = {"NODE_INSTANCE_ID": instance_id, "NODE_LOG_FORMAT": "json"}
+    if component != "text2image":
+        # Set for the picture model, it is none that writes or reads.
+        given["NODE_MODEL"] = given["MODEL"] = ""
     command = ["serve", "--component", component]
     show(command)
     with log_path.open("wb") as log:

@@ -31,7 +31,7 @@ MAX_ERRORS: Final = 20
 MAX_SHOWN_CHARS: Final = 60
 MAX_TIME: Final = 253_402_300_799.0
 """The last second of the year 9999: a deadline beyond it cannot be written down."""
-PRIVATE_FIELDS: Final = ("prompt", "negative_prompt")
+PRIVATE_FIELDS: Final = ("prompt", "negative_prompt", "text", "query")
 """Details are logged; what callers write is not."""
 
 _JOB_ID: Final[TypeAdapter[str]] = TypeAdapter(JobId)

@@ -1,0 +1,87 @@
+"""How a transformers checkpoint comes to this machine and onto its device.
+
+Called by the inference thread; importing this module does not import torch.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from contracts.discovery import LoadState
+from node.component import DeviceInfo, ReportLoad
+from node.errors import SetupError
+from node.inference.device import DeviceChoice, choose_device
+from node.inference.offers import ModelSpec
+from node.settings import Settings
+
+# A transformers model keeps its weights in the root; pickles are never fetched, let alone loaded.
+FILES: Final = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
+
+M = TypeVar("M")
+
+
+def fetch(spec: ModelSpec, settings: Settings, report: ReportLoad) -> Path:
+    """Bring the checkpoint to this machine and return its folder. Raises SetupError."""
+    if spec.is_local:
+        return Path(spec.source)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    from node.inference.hub import VARIANT_FILES, Hub, explain
+
+    report(LoadState(stage="downloading", model=spec.name))
+    hub = Hub(settings.hf_token, settings.cache_dir, settings.offline)
+    try:
+        folder = snapshot_download(
+            spec.source,
+            revision=spec.revision,
+            cache_dir=hub.cache_dir,
+            token=hub.token,
+            local_files_only=hub.offline,
+            allow_patterns=list(FILES),
+            ignore_patterns=list(VARIANT_FILES),
+        )
+    except (HTTPError, OSError, HFValidationError) as error:
+        raise SetupError(explain(error, spec.source, spec.revision, hub)) from error
+    return Path(folder)
+
+
+def choose(settings: Settings) -> tuple[DeviceChoice, DeviceInfo]:
+    """Import torch and choose the device; called by the inference thread."""
+    from node.inference.quiet import quiet_libraries
+
+    quiet_libraries()
+    from node.inference.probe import TorchProbe, memory
+
+    choice = choose_device(settings.device, settings.dtype, TorchProbe())
+    if settings.model is None and settings.dtype == "auto":
+        # A few megabytes: halves would save nothing, and cost answers.
+        why = f"{choice.reason.rpartition('; ')[0]}; float32: the shipped model is small"
+        choice = replace(choice, dtype="float32", reason=why)
+    total, free = memory(choice.kind, int(choice.device.partition(":")[2] or 0))
+    return choice, DeviceInfo(choice.device, choice.dtype, choice.described(), total, free)
+
+
+def built(
+    build: Callable[[str, Path, DeviceChoice], M], name: str, folder: Path, choice: DeviceChoice
+) -> M:
+    """Load a checkpoint. Raises SetupError."""
+    try:
+        return build(name, folder, choice)
+    except SetupError:
+        raise
+    except Exception as error:
+        # transformers raises whatever it meets in the files: a person must look at them.
+        reason = " ".join(str(error).split())[:300]
+        raise SetupError(f"{name} cannot be loaded from {folder}: {reason}") from error
+
+
+def is_checkpoint(config: Any, classes: Any) -> bool:
+    """Say whether a checkpoint was saved as one of the classes of a transformers mapping."""
+    names = {
+        name
+        for value in classes.values()
+        for name in ((value,) if isinstance(value, str) else value)
+    }
+    return any(name in names for name in config.architectures or [])
