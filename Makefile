@@ -42,7 +42,8 @@ test-faults: $(INSTALLED)  ## the fault suite alone: nodes, brokers, clusters an
 test-rabbitmq-4: $(INSTALLED)  ## everything that speaks to a broker, on RabbitMQ 4 (root; Debian, Ubuntu)
 	@$(PYTHON) -m deploy.rabbitmq4 install $(RABBITMQ_4)
 	@env -u NODE_AMQP_URL -u NODE_TEST_AMQP_URL TEXT2IMAGE_RABBITMQ_ROOT=$(RABBITMQ_4) $(BIN)/python -m pytest \
-		tests/suites tests/integration/test_amqp.py tests/e2e
+		tests/suites tests/integration/test_amqp.py tests/integration/test_discovery_permissions.py \
+		tests/integration/test_discovery_outages.py tests/e2e
 	@env -u NODE_AMQP_URL -u NODE_TEST_AMQP_URL TEXT2IMAGE_RABBITMQ_ROOT=$(RABBITMQ_4) $(BIN)/python -m tests.faults.run
 
 soak: $(INSTALLED)  ## 3 nodes, 500 jobs, faults drawn from a seed; then properties and bad links for long

@@ -37,7 +37,7 @@ _HTTP: Final[dict[FailureCode, tuple[int, str]]] = {
     FailureCode.DEADLINE_EXCEEDED: (504, "The deadline passed"),
     FailureCode.CANCELLED: (409, "The job was cancelled"),
     FailureCode.OUT_OF_MEMORY: (507, "The device ran out of memory"),
-    FailureCode.GENERATION_FAILED: (500, "The pipeline could not make this image"),
+    FailureCode.GENERATION_FAILED: (500, "The work could not be done"),
     FailureCode.SAFETY_REFUSED: (451, "Refused by a safety check"),
     FailureCode.RESULT_TOO_LARGE: (413, "The result is too large for a message"),
     FailureCode.ATTEMPTS_EXHAUSTED: (500, "Every attempt failed"),

@@ -4,6 +4,8 @@ from typing import Final
 
 from contracts.captioner import CaptionerRequest, CaptionerResult
 from contracts.events import StageEvent
+from contracts.guardrail import GuardrailRequest, GuardrailResult
+from contracts.http_bridge import BridgeRequest, BridgeResult
 from contracts.megaservice import MegaServiceRequest, MegaServiceResult
 from contracts.message import Message
 from contracts.prompt_writer import PromptWriterRequest, PromptWriterResult
@@ -18,4 +20,8 @@ KNOWN_MESSAGES: Final[tuple[type[Message], ...]] = (
     PromptWriterResult,
     CaptionerRequest,
     CaptionerResult,
+    GuardrailRequest,
+    GuardrailResult,
+    BridgeRequest,
+    BridgeResult,
 )

@@ -86,8 +86,9 @@ async def _late(nodes: tuple[DemoNode, ...]) -> list[DemoNode]:
 
     This is how an orchestrator sees them, too: nothing but the broker is needed.
     """
-    broker = make_broker(Settings())
-    directory = ServiceDirectory(broker, SystemClock())
+    settings = Settings()
+    broker = make_broker(settings)
+    directory = ServiceDirectory(broker, SystemClock(), verify=settings.verify_announcers)
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + READY_SECONDS
     waiting = list(nodes)

@@ -77,7 +77,7 @@ class NodeStatus:
         return ServiceMetadata(
             service_type=self._component.service_type,
             state=self.state,
-            state_reason=self._execution.unfit or None,
+            state_reason=self._execution.unfit or self._component.health().detail or None,
             models=self._component.models(),
             device=device.device if device else None,
             device_reason=device.reason if device else None,

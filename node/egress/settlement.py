@@ -87,7 +87,8 @@ class Settlement:
         except (*NOWHERE_TO_GO, PublishRefused) as error:
             log.info("request.not_sent_on", job_id=job.id, to=message.routing_key, why=str(error))
             return False
-        log.info("request.sent_on", job_id=job.id, to=message.routing_key)
+        why = outcome.error.detail if outcome.error else None
+        log.info("request.sent_on", job_id=job.id, to=message.routing_key, why=why)
         return True
 
     def _next_hop(self, delivery: Delivery, job: Job, outcome: Outcome) -> OutgoingMessage | None:
