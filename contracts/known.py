@@ -6,6 +6,7 @@ from contracts.captioner import CaptionerRequest, CaptionerResult
 from contracts.events import StageEvent
 from contracts.guardrail import GuardrailRequest, GuardrailResult
 from contracts.http_bridge import BridgeRequest, BridgeResult
+from contracts.image2image import Image2ImageRequest, Image2ImageResult
 from contracts.megaservice import MegaServiceRequest, MegaServiceResult
 from contracts.message import Message
 from contracts.prompt_writer import PromptWriterRequest, PromptWriterResult
@@ -20,6 +21,8 @@ KNOWN_MESSAGES: Final[tuple[type[Message], ...]] = (
     PromptWriterResult,
     CaptionerRequest,
     CaptionerResult,
+    Image2ImageRequest,
+    Image2ImageResult,
     GuardrailRequest,
     GuardrailResult,
     BridgeRequest,

@@ -80,7 +80,7 @@ class Identity(StrEnum):
     APPROXIMATE = "approximate"
 
 
-def _describe_input(schema: dict[str, Any]) -> None:
+def describe_input(schema: dict[str, Any]) -> None:
     """Add to the JSON Schema what validators accept beyond the fields' own types."""
     describe_aliases(schema)
     fields = schema["properties"]
@@ -104,7 +104,7 @@ class LoRA(Message):
 class Text2ImageRequest(Message):
     """A request for images; null means the model's own default."""
 
-    model_config = ConfigDict(json_schema_extra=_describe_input)
+    model_config = ConfigDict(json_schema_extra=describe_input)
 
     prompt: Prompt = Field(examples=[EXAMPLE_PROMPT])
     """What the images show; 1..4000 characters after stripping."""

@@ -1,5 +1,7 @@
 """The composition root: builds every object of a node, starts and stops them in order.
 
+A process has a node for each of its components: `node.commands.serve` runs them together.
+
 Start: health endpoint -> broker -> topology -> discovery (`starting`) -> component (download, load,
 warm-up) -> consume (`ready`). A node is visible and its health answers while it loads.
 
@@ -13,10 +15,8 @@ the grace.
 
 import asyncio
 import random
-import signal
 import time
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from uuid import uuid4
 
 import structlog
@@ -71,7 +71,7 @@ def make_broker(settings: Settings) -> AmqpBroker:
 
 
 class Node:
-    """One process that serves one component.
+    """Serves one component.
 
     `restart_delay_seconds` is how long an unfit node shows itself as `unhealthy` before it ends.
     """
@@ -109,23 +109,22 @@ class Node:
         self._announcer = self._make_announcer()
 
     async def run(self, loader: ComponentLoader) -> None:
-        """Serve until a signal or `stop`. Raises SetupError, TopologyMismatch, NodeUnfit."""
+        """Serve until `stop`. Raises SetupError, TopologyMismatch, NodeUnfit."""
         settings = self._settings
-        with self._signals():
-            async with (
-                self._health.serving(settings.http_host, settings.http_port),
-                running(loop_lag=self._health.watch_loop()),
-                self.broker.running(),
-            ):
-                if not await self._unless_stopped(self._prepare_topology()):
-                    return
-                async with running(announcer=self._announcer.run(), control=self._obey()):
-                    loading = loader.load(self._component, self._on_load)
-                    if await self._unless_stopped(loading):
-                        if await self._unless_stopped(self._control.queue_name()):
-                            await self._serve()
-                        await self._component.close()
-                        await self._end_unfit()
+        async with (
+            self._health.serving(settings.http_host, settings.http_port),
+            running(loop_lag=self._health.watch_loop()),
+            self.broker.running(),
+        ):
+            if not await self._unless_stopped(self._prepare_topology()):
+                return
+            async with running(announcer=self._announcer.run(), control=self._obey()):
+                loading = loader.load(self._component, self._on_load)
+                if await self._unless_stopped(loading):
+                    if await self._unless_stopped(self._control.queue_name()):
+                        await self._serve()
+                    await self._component.close()
+                    await self._end_unfit()
 
     def stop(self) -> None:
         """Drain and end; called again: without waiting for running jobs."""
@@ -308,14 +307,3 @@ class Node:
     def _show_load(self, loading: LoadState) -> None:
         if self._status.show_load(loading):
             self._announcer.changed()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        signals = (signal.SIGTERM, signal.SIGINT)
-        for each in signals:
-            self._loop.add_signal_handler(each, self.stop)
-        try:
-            yield
-        finally:
-            for each in signals:
-                self._loop.remove_signal_handler(each)

@@ -3,20 +3,18 @@
 Exit codes: 0 done; 1 a person must change something, or the job failed; 2 wrong usage; 130 Ctrl-C.
 """
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.live import Live
 from rich.markup import escape
 
 from contracts.control import CancelRequest
-from contracts.text2image import Text2ImageRequest, Text2ImageResult
+from contracts.text2image import TEXT2IMAGE, Text2ImageRequest, Text2ImageResult
 from node import __version__
-from node.app import Node, SystemClock, make_broker
+from node.app import SystemClock
 from node.client import Client
 from node.commands import common
 from node.commands.common import (
@@ -34,6 +32,8 @@ from node.commands.common import (
 )
 from node.commands.dead import dead_app
 from node.commands.models import models_app
+from node.commands.serve import make_nodes, run_nodes
+from node.commands.services import ServicesView
 from node.commands.topology import topology_app
 from node.component import ComponentLoader, ComponentRegistry
 from node.discovery.directory import ServiceDirectory
@@ -44,7 +44,6 @@ from node.ingress.decoding import explain
 from node.log import configure_logging
 from node.progress import watched, write_images
 from node.restart import restart_delay, start_anew
-from node.services_table import services_table
 from node.tasks import running
 
 app = typer.Typer(
@@ -95,17 +94,17 @@ def serve(
         str | None, typer.Option(help="Default model: hub id, id@revision or folder [NODE_MODEL].")
     ] = None,
     component: Annotated[
-        str | None, typer.Option(help="Component to serve [NODE_COMPONENT].")
+        list[str] | None,
+        typer.Option(help="Component to serve; several: repeat it [NODE_COMPONENT, with commas]."),
     ] = None,
 ) -> None:
     """Run a node: consume requests until SIGTERM or Ctrl-C, then drain."""
-    settings = read_settings(model=model, component=component)
+    settings = read_settings(model=model, component=",".join(component) if component else None)
     configure_logging(settings.log_format, settings.log_level)
 
     async def work() -> None:
         loader = ComponentLoader(ComponentRegistry(), settings)
-        built = loader.build(settings.component)
-        await Node(settings, built, make_broker(settings), restart_delay()).run(loader)
+        await run_nodes(make_nodes(settings, loader, restart_delay()), loader)
 
     try:
         run(work())
@@ -156,6 +155,7 @@ def submit(
 
     async def work() -> Text2ImageResult:
         async with connected(settings) as broker, Client(broker).running() as client:
+            directory = ServiceDirectory(broker, SystemClock(), verify=settings.verify_announcers)
             given_id = await client.submit(
                 request,
                 job_id=job_id,
@@ -164,8 +164,13 @@ def submit(
                 watch=True,
                 timeout_seconds=common.CONNECT_SECONDS,
             )
+
+            def obstacles() -> tuple[str, ...]:
+                return directory.can_serve(TEXT2IMAGE, request).reasons
+
             try:
-                return await watched(client, given_id, timeout, errors)
+                async with running(directory=directory.run()):
+                    return await watched(client, given_id, timeout, errors, obstacles)
             except TimeoutError:
                 raise SetupError(
                     f"no result within {timeout:g} s, and job {given_id} goes on: submit the same "
@@ -204,22 +209,21 @@ def cancel(job: Annotated[str, typer.Argument(help="Job id.")]) -> None:
 def services(
     watch: Annotated[bool, typer.Option("--watch", help="Keep the table up to date.")] = False,
     wait: Annotated[float, typer.Option(help="Seconds to listen before printing.")] = 1.0,
+    stats: Annotated[bool, typer.Option("--stats", help="Show what each one has done.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs; with --watch, a line for each change.")
+    ] = False,
 ) -> None:
     """Show the services that are there."""
     settings = quiet_settings()
 
     async def work() -> None:
         async with connected(settings) as broker:
-            directory = ServiceDirectory(broker, SystemClock())
+            clock = SystemClock()
+            directory = ServiceDirectory(broker, clock, verify=settings.verify_announcers)
+            view = ServicesView(directory, clock, console, stats=stats)
             async with running(directory=directory.run()):
-                await asyncio.sleep(wait)
-                if not watch:
-                    console.print(services_table(directory.services()))
-                    return
-                with Live(services_table(directory.services()), console=console) as live:
-                    while True:
-                        await asyncio.sleep(0.5)
-                        live.update(services_table(directory.services()))
+                await (view.watch if watch else view.once)(wait, as_json=as_json)
 
     run(work())
 

@@ -130,6 +130,9 @@ class Component(ABC):
         Raises SetupError in one clear line when a person must act (missing or gated model).
         """
 
+    def share(self, sibling: "Component") -> None:  # noqa: B027 - optional hook
+        """Use what another component of this process has loaded; called before `load`."""
+
     def admit(self, request: Message) -> None:  # noqa: B027 - optional hook
         """Check the request against this instance's limits, quickly.
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from contracts.topology import service_topology
 from node.amqp.broker import AmqpBroker
+from node.component import ComponentRegistry
 from node.errors import MessagingError, TopologyMismatch
 from node.settings import Settings
 
@@ -80,9 +81,17 @@ async def _broker(settings: Settings) -> list[Check]:
         return [Check("broker", Verdict.OK, hosts), await _queues(broker, settings)]
 
 
+def _services(settings: Settings) -> list[str]:
+    """Name the services of the components; a bridge has its name from settings of its own."""
+    names = [name.strip() for name in settings.component.split(",") if name.strip()]
+    registry = ComponentRegistry()
+    return [str(getattr(registry.find(name), "name", name)) for name in names]
+
+
 async def _queues(broker: AmqpBroker, settings: Settings) -> Check:
     try:
-        await broker.check(service_topology(settings.component))
+        for service in _services(settings):
+            await broker.check(service_topology(service))
     except TopologyMismatch as error:
         remedy = "text2image-node topology apply (a node does it at start, too)"
         return Check("queues", Verdict.WARN, str(error), remedy)

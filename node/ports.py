@@ -32,23 +32,32 @@ class Properties:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """A message to publish; the empty exchange routes to the queue named by the routing key."""
+    """A message to publish; the empty exchange routes to the queue named by the routing key.
+
+    A signed one carries the name of its publisher's user, which the broker checks.
+    """
 
     exchange: str
     routing_key: str
     body: bytes
     properties: Properties = field(default_factory=Properties)
     persistent: bool = True
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class IncomingMessage:
-    """A message as the broker handed it over."""
+    """A message as the broker handed it over.
+
+    `user_id` is the user who published it, as the broker checked; None where it is not signed. It
+    is no property that could be passed on: nobody may publish under another's name.
+    """
 
     exchange: str
     routing_key: str
     body: bytes
     properties: Properties
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """What a person sees of a job: a live progress bar, then files."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from contracts.events import JobEvent, ProgressEvent
@@ -14,23 +15,44 @@ from node.client import Client
 from node.errors import StoreError
 from node.stores.artifacts import image_bytes
 
+SILENCE_SECONDS: Final = 3.0
+"""How long a job may lie in its queue before a person wonders why."""
+
 
 async def watched(
-    client: Client, job_id: str, timeout_seconds: float, console: Console
+    client: Client,
+    job_id: str,
+    timeout_seconds: float,
+    console: Console,
+    obstacles: Callable[[], Sequence[str]],
 ) -> Text2ImageResult:
-    """Show a live progress bar until the job ends. Ctrl-C cancels the job."""
+    """Show a live progress bar until the job ends. Ctrl-C cancels the job.
+
+    When nothing happens for a while, `obstacles` are said once: why no node could take the job.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    silence = asyncio.create_task(_explained(console, obstacles))
     try:
         with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
             bar = progress.add_task("queued", total=None)
             async with asyncio.timeout(timeout_seconds):
                 async for event in client.events(job_id):
+                    silence.cancel()
                     progress.update(bar, **_progress_of(event))
     except asyncio.CancelledError:
         await client.cancel(job_id)
         raise
+    finally:
+        silence.cancel()
     result: Text2ImageResult = await client.result(job_id)
     return result
+
+
+async def _explained(console: Console, obstacles: Callable[[], Sequence[str]]) -> None:
+    """Say why nothing happens, if that is known."""
+    await asyncio.sleep(SILENCE_SECONDS)
+    for reason in obstacles():
+        console.print(f"[yellow]queued[/] {escape(reason)}", highlight=False, soft_wrap=True)
 
 
 def _progress_of(event: JobEvent) -> dict[str, Any]:

@@ -36,9 +36,11 @@ class Settings(BaseSettings):
     """Bound on waiting for one publisher confirm."""
     configure_topology: bool = True
     """Declare exchanges and queues at start; off: only check that they are there."""
+    verify_announcers: bool = False
+    """Believe only announcements of broker users named like their service (docs/discovery.md)."""
 
     component: str = TEXT2IMAGE
-    """Component to serve: a name, an entry point, or package.module:Class."""
+    """Components to serve, separated by commas: entry points, or package.module:Class."""
     instance_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """Id of this process; unset: random."""
     slots: int = Field(default=1, ge=1, le=256)

@@ -120,6 +120,8 @@ class InMemoryServer:
         self.names = (f"amq.gen-{n}" for n in itertools.count(1))
         self.published = asyncio.Event()
         self.consumers: Counter[str] = Counter()
+        self.user = "guest"
+        """Who everybody is logged in as."""
 
     def declare(self, topology: Topology) -> None:
         for exchange in topology.exchanges:
@@ -164,7 +166,11 @@ class InMemoryServer:
                 queue.items.popleft()
         for queue in queues:
             incoming = IncomingMessage(
-                message.exchange, message.routing_key, message.body, message.properties
+                message.exchange,
+                message.routing_key,
+                message.body,
+                message.properties,
+                user_id=self.user if message.signed else None,
             )
             self.enqueue(queue, _Item(incoming, self._expires_at(queue, message)))
         self.published.set()

@@ -8,9 +8,10 @@ from typing import Final, TypeVar
 
 import structlog
 from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ChannelPreconditionFailed
 
 from node.amqp.connection import SupervisedConnection
-from node.amqp.translation import to_aio_pika, translated
+from node.amqp.translation import to_aio_pika, translated, user_of
 from node.errors import BrokerUnavailable, MessagingError, PublishRefused
 from node.ports import OutgoingMessage
 
@@ -29,7 +30,7 @@ class AmqpOutbox:
     """Publishes on two channels of one connection: with confirms, and without.
 
     State shared between tasks: the two channels are set only by the tasks of `run`; `_offered` is
-    filled by `offer` and emptied by `_pump`.
+    filled by `offer` and emptied by `_pump`; `_signs` ends once the broker refused our name.
     """
 
     def __init__(self, connection: SupervisedConnection, timeout_seconds: float) -> None:
@@ -41,6 +42,7 @@ class AmqpOutbox:
         self._idle = asyncio.Event()
         self._idle.set()
         self._dropped = 0
+        self._signs = True
 
     async def run(self) -> None:
         """Keep both channels open until cancelled."""
@@ -58,7 +60,7 @@ class AmqpOutbox:
         mandatory = not message.routing_key.startswith(DIRECT_REPLY_TO)
         channel = await self._bounded(self._confirming_channel())
         try:
-            await self._bounded(_publish(channel, message, mandatory=mandatory))
+            await self._bounded(self._publish(channel, message, mandatory=mandatory))
         except PublishRefused:
             await asyncio.sleep(ELECTION_SECONDS)
             await self._bounded(self._publish_apart(message, mandatory=mandatory))
@@ -68,7 +70,19 @@ class AmqpOutbox:
 
     async def _publish_apart(self, message: OutgoingMessage, *, mandatory: bool) -> None:
         async with self._connection.channel() as channel:
-            await _publish(channel, message, mandatory=mandatory)
+            await self._publish(channel, message, mandatory=mandatory)
+
+    async def _publish(
+        self, channel: AbstractChannel, message: OutgoingMessage, *, mandatory: bool
+    ) -> None:
+        if channel.is_closed:
+            raise BrokerUnavailable("the channel is closed")
+        exchange = await channel.get_exchange(message.exchange, ensure=False)
+        if not message.exchange:
+            exchange = channel.default_exchange
+        user_id = await _user_of(channel) if message.signed and self._signs else None
+        written = to_aio_pika(message, user_id)
+        await exchange.publish(written, message.routing_key, mandatory=mandatory)
 
     async def _bounded(self, work: Awaitable[T]) -> T:
         with translated():
@@ -126,6 +140,7 @@ class AmqpOutbox:
         while True:
             try:
                 async with self._connection.channel(confirms=False) as channel:
+                    channel.close_callbacks.add(self._on_offers_closed)
                     await self._pump(channel)
             except MessagingError as error:
                 log.info("outbox.events_interrupted", reason=str(error))
@@ -134,6 +149,8 @@ class AmqpOutbox:
         while True:
             await self._wake.wait()
             while self._offered:
+                if channel.is_closed:
+                    raise BrokerUnavailable("the channel is closed")
                 await self._publish_offered(channel, self._offered.popleft())
             self._wake.clear()
             self._idle.set()
@@ -141,18 +158,21 @@ class AmqpOutbox:
                 log.warning("outbox.events_dropped", count=self._dropped)
                 self._dropped = 0
 
+    def _on_offers_closed(self, _: object, reason: BaseException | None) -> None:
+        # With a token or a certificate the user may not be the one that the address names. Signing
+        # on would close the channel again and again, and lose every event with it.
+        if isinstance(reason, ChannelPreconditionFailed) and "user_id" in str(reason):
+            self._signs = False
+            log.error("outbox.signature_refused", reason=str(reason))
+
     async def _publish_offered(self, channel: AbstractChannel, message: OutgoingMessage) -> None:
         try:
-            await _publish(channel, message, mandatory=False)
+            await self._publish(channel, message, mandatory=False)
         except (TypeError, ValueError, OverflowError) as error:
             # What cannot be written down as AMQP must not end the node.
             log.error("outbox.unwritable", routing_key=message.routing_key, reason=str(error))
 
 
-async def _publish(channel: AbstractChannel, message: OutgoingMessage, *, mandatory: bool) -> None:
-    if channel.is_closed:
-        raise BrokerUnavailable("the channel is closed")
-    exchange = await channel.get_exchange(message.exchange, ensure=False)
-    if not message.exchange:
-        exchange = channel.default_exchange
-    await exchange.publish(to_aio_pika(message), message.routing_key, mandatory=mandatory)
+async def _user_of(channel: AbstractChannel) -> str | None:
+    underlay = await channel.get_underlay_channel()
+    return user_of(underlay.connection.url)

@@ -16,6 +16,7 @@ from aio_pika.exceptions import (
     PublishError,
 )
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
+from yarl import URL
 
 from node.errors import (
     BrokerUnavailable,
@@ -27,6 +28,8 @@ from node.errors import (
 from node.ports import IncomingMessage, OutgoingMessage, Properties
 
 MAX_HEADER_DEPTH: Final = 8
+DEFAULT_USER: Final = "guest"
+"""That of aiormq, where the address names none."""
 
 
 @contextmanager
@@ -60,8 +63,17 @@ def translated() -> Iterator[None]:
         raise BrokerUnavailable("the connection went away during the call") from error
 
 
-def to_aio_pika(message: OutgoingMessage) -> aio_pika.Message:
-    """Write a message for aio-pika."""
+def user_of(url: URL) -> str | None:
+    """Name the user that a connection to this address logs in as; None when only the broker knows.
+
+    A client certificate may stand for a user that the address does not name.
+    """
+    by_certificate = url.query.get("auth", "plain").lower() == "external"
+    return url.user or (None if by_certificate else DEFAULT_USER)
+
+
+def to_aio_pika(message: OutgoingMessage, user_id: str | None = None) -> aio_pika.Message:
+    """Write a message for aio-pika; `user_id` signs it."""
     given = message.properties
     return aio_pika.Message(
         message.body,
@@ -74,6 +86,7 @@ def to_aio_pika(message: OutgoingMessage) -> aio_pika.Message:
         priority=given.priority,
         timestamp=given.timestamp,
         headers=dict(given.headers),
+        user_id=user_id,
         app_id="text2image-node",
         delivery_mode=(
             DeliveryMode.PERSISTENT if message.persistent else DeliveryMode.NOT_PERSISTENT
@@ -98,6 +111,7 @@ def from_aio_pika(message: AbstractIncomingMessage) -> IncomingMessage:
             timestamp=_unix(message.timestamp),
             headers={name: _plain(value) for name, value in message.headers.items()},
         ),
+        user_id=message.user_id,
     )
 
 

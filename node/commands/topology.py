@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from contracts.topology import definitions, service_topology
-from node.commands.common import HELP_OPTIONS, Service, connected, quiet_settings, run, say
+from node.commands.common import HELP_OPTIONS, Service, connected, quiet_settings, run, say, warn
+from node.commands.permissions import rabbitmqctl_lines
+from node.discovery.trust import is_named_like
 
 topology_app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +41,25 @@ def topology_export(model: Models = None, service: Service = "text2image") -> No
     """Print the topology as RabbitMQ definitions (rabbitmqctl import_definitions)."""
     exported = definitions(service_topology(service, model or []))
     sys.stdout.write(json.dumps(exported, indent=2) + "\n")
+
+
+@topology_app.command("permissions")
+def topology_permissions(
+    service: Annotated[str, typer.Argument(help="Name of the service.")] = "text2image",
+    user: Annotated[
+        str | None, typer.Option(help="User of the broker; unset: called like the service.")
+    ] = None,
+    vhost: Annotated[str, typer.Option(help="Virtual host.")] = "/",
+) -> None:
+    """Print the rabbitmqctl lines for a user that serves one service, and may do no more."""
+    user = user or service
+    if not is_named_like(user, service):
+        warn(
+            f"listeners with NODE_VERIFY_ANNOUNCERS do not believe {user!r}: call the user "
+            f"{service!r}, or '{service}.' and whatever you like"
+        )
+    for line in rabbitmqctl_lines(service, user, vhost):
+        say(line)
 
 
 def _with_topology(action: str, models: list[str] | None, service: str) -> None:

@@ -5,7 +5,6 @@ import random
 from typing import Final, assert_never
 
 import structlog
-from pydantic import ValidationError
 
 from contracts.discovery import (
     ANNOUNCE_INTERVAL_SECONDS,
@@ -16,6 +15,7 @@ from contracts.discovery import (
 from contracts.message import JSON_CONTENT_TYPE, Message
 from contracts.topology import DISCOVERY
 from node.discovery.identity import Identity
+from node.discovery.restraint import Allowance
 from node.ports import (
     IncomingMessage,
     Outbox,
@@ -28,6 +28,13 @@ from node.ports import (
 log = structlog.get_logger(__name__)
 
 EXPIRATION_SECONDS: Final = 15.0
+MAX_QUESTION_BYTES: Final = 4096
+ANSWERS_AT_ONCE: Final = 100
+"""So many listeners may come back at the same time, after a restart of the broker, say."""
+ANSWERS_A_SECOND: Final = 10.0
+"""Who gets none hears an announcement seconds later."""
+COMPLAINTS_AT_ONCE: Final = 5
+COMPLAINTS_A_SECOND: Final = 0.1
 
 
 def questions_for(service: str, instance_id: str) -> list[Subscribed]:
@@ -48,6 +55,8 @@ class Announcer:
         self._questions = questions
         self._changed = asyncio.Event()
         self._silent = False
+        self._answers = Allowance(ANSWERS_AT_ONCE, ANSWERS_A_SECOND)
+        self._complaints = Allowance(COMPLAINTS_AT_ONCE, COMPLAINTS_A_SECOND)
 
     async def run(self) -> None:
         """Announce and answer until cancelled."""
@@ -82,13 +91,19 @@ class Announcer:
 
     async def _answer(self) -> None:
         async for question in self._questions:
+            if not self._answers.take(_now()):
+                self._complain("discovery.questions_left", reason="too many are asked")
+                continue
             try:
-                asker = ServiceQuestion.model_validate_json(question.body).asker
-                verb = Verb(question.routing_key.split(".")[0])
-            except (ValidationError, ValueError) as error:
-                log.warning("discovery.not_understood", reason=str(error).splitlines()[0])
+                verb, asker = _read(question)
+            except ValueError as error:
+                self._complain("discovery.not_understood", reason=str(error).splitlines()[0])
                 continue
             self._offer(f"reply.{asker}", self._reply(verb), question)
+
+    def _complain(self, event: str, reason: str) -> None:
+        if self._complaints.take(_now()):
+            log.warning(event, reason=reason, left_out=self._complaints.held_back())
 
     def _reply(self, verb: Verb) -> Message:
         match verb:
@@ -111,5 +126,24 @@ class Announcer:
             expiration_seconds=EXPIRATION_SECONDS,
         )
         self._outbox.offer(
-            OutgoingMessage(DISCOVERY, routing_key, message.to_json(), properties, persistent=False)
+            OutgoingMessage(
+                DISCOVERY,
+                routing_key,
+                message.to_json(),
+                properties,
+                persistent=False,
+                signed=True,
+            )
         )
+
+
+def _read(question: IncomingMessage) -> tuple[Verb, str]:
+    """Read what is asked and by whom. Raises ValueError (pydantic's is one)."""
+    if len(question.body) > MAX_QUESTION_BYTES:
+        raise ValueError(f"{len(question.body)} bytes, at most {MAX_QUESTION_BYTES}")
+    asker = ServiceQuestion.model_validate_json(question.body, extra="ignore").asker
+    return Verb(question.routing_key.split(".")[0]), asker
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,84 +1,52 @@
 """The live table of services, as one listener sees it."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
 
-from contracts.discovery import Announcement, Goodbye, PingReply, ServiceMetadata, ServiceQuestion
-from contracts.message import JSON_CONTENT_TYPE
+from contracts.discovery import InfoReply, ServiceQuestion, StatsReply, Verb
+from contracts.message import JSON_CONTENT_TYPE, Message
 from contracts.topology import DISCOVERY
-from node.ports import Broker, Clock, OutgoingMessage, Properties, Subscribed
+from node.discovery.preflight import Verdict, can_serve
+from node.discovery.restraint import Allowance
+from node.discovery.table import GAP_SECONDS, Key, Notice, ServiceEntry, ServiceTable
+from node.discovery.trust import Doubt, News, read_news
+from node.ports import Broker, Clock, IncomingMessage, OutgoingMessage, Properties, Subscribed
+
+__all__ = ["ServiceDirectory", "ServiceEntry"]
+
+ECHO_SECONDS: Final = 2.0
+"""How often a listener asks itself, to know whether it hears."""
+EXPIRATION_SECONDS: Final = 15.0
+COMPLAINTS_AT_ONCE: Final = 5
+COMPLAINTS_A_SECOND: Final = 0.1
 
 log = structlog.get_logger(__name__)
 
-MAX_GONE: Final = 1000
-"""Farewells remembered, so that an announcement that comes late does not bring anyone back."""
-
-_News: Final[TypeAdapter[Announcement | PingReply | Goodbye]] = TypeAdapter(
-    Announcement | PingReply | Goodbye
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceEntry:
-    """One instance; `live_until` is on the listener's own monotonic clock."""
-
-    name: str
-    instance_id: str
-    version: str
-    metadata: ServiceMetadata
-    order: tuple[int, int]
-    live_until: float
-
-
-@dataclass(slots=True)
-class ServiceTable:
-    """Who is live, by (service, instance). The highest (incarnation, seq) wins. Pure."""
-
-    entries: dict[tuple[str, str], ServiceEntry]
-    gone: dict[tuple[str, str], tuple[int, int]]
-
-    def hear(self, news: Announcement | PingReply | Goodbye, now: float) -> None:
-        """Take in one message."""
-        key, order = (news.name, news.id), (news.incarnation, news.seq)
-        if isinstance(news, Goodbye):
-            known = self.entries.get(key)
-            if known is None or known.order <= order:
-                self.entries.pop(key, None)
-                self.gone[key] = max(order, self.gone.get(key, order))
-                if len(self.gone) > MAX_GONE:
-                    del self.gone[next(iter(self.gone))]
-            return
-        known = self.entries.get(key)
-        if self.gone.get(key, (-1, -1)) >= order or (known is not None and known.order > order):
-            return
-        self.gone.pop(key, None)
-        self.entries[key] = ServiceEntry(
-            news.name, news.id, news.version, news.metadata, order, now + news.ttl_seconds
-        )
-
-    def live(self, now: float) -> list[ServiceEntry]:
-        """List live instances in a stable order, forgetting the others."""
-        self.entries = {k: e for k, e in self.entries.items() if e.live_until > now}
-        return [self.entries[key] for key in sorted(self.entries)]
-
 
 class ServiceDirectory:
-    """Listens to announcements; asks once, so that a late listener sees everybody."""
+    """Listens to announcements; asks once after each (re)connection, so it sees everybody at once.
 
-    def __init__(self, broker: Broker, clock: Clock) -> None:
-        self._outbox = broker.outbox
+    With `verify`, it believes only users of the broker who are named like the service that they
+    speak for. Needs the permission to ask, and to hear the answers.
+    """
+
+    def __init__(self, broker: Broker, clock: Clock, *, verify: bool = False) -> None:
+        self._broker = broker
         self._clock = clock
+        self._verify = verify
         self._id = f"listener-{uuid4().hex[:12]}"
-        self._table = ServiceTable({}, {})
+        self._started_at = clock.monotonic()
+        self._table = ServiceTable()
+        self._stats: dict[Key, StatsReply] = {}
         self._changed = asyncio.Event()
-        keys = ("announce.#", "goodbye.#", f"reply.{self._id}")
+        self._complaints = Allowance(COMPLAINTS_AT_ONCE, COMPLAINTS_A_SECOND)
+        self._echo_key = f"{Verb.PING}.{self._id}"
+        keys = ("announce.#", "goodbye.#", f"reply.{self._id}", self._echo_key)
         self._subscription = broker.subscription(
-            [Subscribed(DISCOVERY, key) for key in keys], on_ready=self._ask
+            [Subscribed(DISCOVERY, key) for key in keys], on_ready=self._greet
         )
 
     async def run(self) -> None:
@@ -86,27 +54,104 @@ class ServiceDirectory:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._subscription.run())
             tasks.create_task(self._hear())
+            tasks.create_task(self._hear_itself())
 
     def services(self) -> list[ServiceEntry]:
-        """List the live instances."""
-        return self._table.live(self._clock.monotonic())
+        """List the live instances; while this listener is cut off, those it knew before."""
+        return self._table.live()
+
+    def cut_off(self) -> str:
+        """Say why this listener hears nothing; empty while it does."""
+        if not self._broker.connected():
+            return self._broker.problem() or "not connected"
+        heard_at = max(self._table.heard_at, self._started_at)
+        if self._clock.monotonic() <= heard_at + GAP_SECONDS:
+            return ""
+        return (
+            "nothing gets through, not even our own echo: the link is dead, the broker holds "
+            f"messages back (look for alarms), or this user may not ask on {DISCOVERY}"
+        )
+
+    def can_serve(self, service: str, request: Message) -> Verdict:
+        """Say whether a live instance could do a request now, and why not.
+
+        Advice for people and for admission: the queue takes the request either way.
+        """
+        verdict = can_serve(self.services(), service, request)
+        if not (why := self.cut_off()):
+            return verdict
+        return Verdict(verdict.possible, (*verdict.reasons, f"this may be out of date: {why}"))
+
+    def ask(self, verb: Verb, service: str | None = None, instance_id: str | None = None) -> None:
+        """Ask everybody, a service, or one of its instances; `stats` are kept as they come."""
+        address = [part for part in (service, instance_id) if part is not None]
+        self._say(".".join((verb.value, *address)))
+
+    def stats(self) -> dict[Key, StatsReply]:
+        """Return the latest answers to `stats` of live instances."""
+        live = {(entry.name, entry.instance_id) for entry in self.services()}
+        self._stats = {key: reply for key, reply in self._stats.items() if key in live}
+        return self._stats
 
     async def wait_for_change(self) -> None:
         """Wait until the next message was taken in."""
         self._changed.clear()
         await self._changed.wait()
 
-    async def _ask(self, _: str) -> None:
+    async def _greet(self, _: str) -> None:
+        self.ask(Verb.PING)
+        self._say(self._echo_key)
+
+    async def _hear_itself(self) -> None:
+        while True:
+            # Unsent echoes would pile up while the broker is away.
+            if self._broker.connected():
+                self._say(self._echo_key)
+            await asyncio.sleep(ECHO_SECONDS)
+
+    def _say(self, routing_key: str) -> None:
         body = ServiceQuestion(asker=self._id).to_json()
-        properties = Properties(content_type=JSON_CONTENT_TYPE, expiration_seconds=15.0)
-        self._outbox.offer(OutgoingMessage(DISCOVERY, "ping", body, properties, persistent=False))
+        properties = Properties(
+            content_type=JSON_CONTENT_TYPE, expiration_seconds=EXPIRATION_SECONDS
+        )
+        message = OutgoingMessage(DISCOVERY, routing_key, body, properties, persistent=False)
+        self._broker.outbox.offer(message)
 
     async def _hear(self) -> None:
         async for message in self._subscription:
-            try:
-                news = _News.validate_json(message.body)
-            except ValidationError as error:
-                log.warning("discovery.not_understood", reason=str(error).splitlines()[0])
-                continue
-            self._table.hear(news, self._clock.monotonic())
-            self._changed.set()
+            self._table.listen(self._clock.monotonic())
+            if message.routing_key != self._echo_key:
+                self._take_in(message)
+
+    def _take_in(self, message: IncomingMessage) -> None:
+        news = read_news(message, self._id, verify=self._verify)
+        if isinstance(news, Doubt):
+            self._complain(news.event, reason=news.reason, user=message.user_id)
+            return
+        self._believe(news)
+        self._changed.set()
+
+    def _believe(self, news: News) -> None:
+        now = self._clock.monotonic()
+        if isinstance(news, StatsReply):
+            if self._table.knows(news.name, news.id):
+                self._stats[news.name, news.id] = news
+            return
+        if isinstance(news, InfoReply):
+            return
+        match self._table.hear(news, now):
+            case Notice.DUPLICATE:
+                self._complain(
+                    "discovery.duplicate_instance",
+                    service=news.name,
+                    instance_id=news.id,
+                    remedy="two processes use this id: give each a NODE_INSTANCE_ID of its own",
+                )
+            case Notice.FULL:
+                self._complain("discovery.table_full", service=news.name, instance_id=news.id)
+            case None:
+                pass
+
+    def _complain(self, event: str, **fields: object) -> None:
+        if self._complaints.take(self._clock.monotonic()):
+            log.warning(event, left_out=self._complaints.held_back(), **fields)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from contracts.discovery import ModelInfo, ModelLimits
 from contracts.text2image import SIZE_GRANULARITY
-from node.errors import ModelNotAvailable
+from node.errors import ModelNotAvailable, SetupError
 from node.inference.checkpoint import Facts
 from node.inference.offers import LoraSpec, ModelSpec
 from node.inference.traits import ModelTraits
@@ -50,6 +50,7 @@ class Catalogue:
         self, specs: Sequence[ModelSpec], loras: Mapping[str, LoraSpec], settings: Settings
     ) -> None:
         self.offers = [Offer(spec) for spec in specs]
+        self._withdrawn: dict[str, str] = {}
         self._loras = loras
         self._settings = settings
 
@@ -57,6 +58,13 @@ class Catalogue:
     def default(self) -> Offer:
         """The model of requests that name none."""
         return self.offers[0]
+
+    def withdraw(self, offer: Offer, why: str) -> None:
+        """Offer a model no more. Raises SetupError where it is the default."""
+        if offer is self.default:
+            raise SetupError(f"{why}; set NODE_MODEL to one that has, or serve another component")
+        self.offers.remove(offer)
+        self._withdrawn[offer.spec.name] = why
 
     def find(self, name: str | None) -> Offer:
         """Find a model by name. Raises ModelNotAvailable."""
@@ -66,6 +74,8 @@ class Catalogue:
             if offer.spec.name == name:
                 return offer
         names = ", ".join(offer.spec.name for offer in self.offers)
+        if (why := self._withdrawn.get(name)) is not None:
+            raise ModelNotAvailable(f"model: {why}; this node has {names}")
         raise ModelNotAvailable(f"model: this node has no {name!r}, but {names}")
 
     def lora_names(self, offer: Offer) -> list[str]:

@@ -23,6 +23,8 @@ _FIELDS: Final = (
     "guidance_scale",
     "scheduler",
     "loras",
+    "strength",
+    "image_sha256",
 )
 _NAMESPACE: Final = "urn:text2image-node:generation:"
 
@@ -30,7 +32,7 @@ _NAMESPACE: Final = "urn:text2image-node:generation:"
 def generation_json(parameters: EffectiveParameters, revision: str | None, seed: int) -> str:
     """Write what a request must say to get this picture again, as ASCII JSON."""
     data: dict[str, Any] = parameters.model_dump(mode="json", include=set(_FIELDS))
-    ordered = {name: data[name] for name in _FIELDS if data[name] not in (None, [])}
+    ordered = {name: data[name] for name in _FIELDS if data.get(name) not in (None, [])}
     return json.dumps({**ordered, "revision": revision, "seed": seed})
 
 
@@ -43,6 +45,7 @@ def generation_text(parameters: EffectiveParameters, seed: int) -> str:
         "Steps": parameters.num_inference_steps,
         "Sampler": parameters.scheduler,
         "CFG scale": parameters.guidance_scale,
+        "Denoising strength": getattr(parameters, "strength", None),
         "Seed": seed,
         "Size": f"{parameters.width}x{parameters.height}",
         "Model": parameters.model,

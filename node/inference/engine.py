@@ -14,6 +14,7 @@ from contracts.text2image import Identity, LoRA
 from node.component import DeviceInfo, Invocation
 from node.errors import InternalError, JobError, JobStopped, SetupError
 from node.inference.checkpoint import read_facts
+from node.inference.derived import derive, has_image_pipeline, image_traits_of
 from node.inference.device import DeviceChoice, choose_device
 from node.inference.generation import Deliver, Generation, Seconds, StopRequested
 from node.inference.loras import applied
@@ -24,7 +25,7 @@ from node.inference.parameters import Plan
 from node.inference.pipeline import load_pipeline, traits_of
 from node.inference.probe import TorchProbe, builds_new_code, memory, release
 from node.inference.tokens import truncation_warnings
-from node.inference.traits import ModelTraits
+from node.inference.traits import ModelTraits, Task, entry
 from node.inference.translation import NO_PRIMITIVE, is_out_of_memory, translated
 
 P = ParamSpec("P")
@@ -65,39 +66,51 @@ class Engine:
         total, free = memory(choice.kind, int(choice.device.partition(":")[2] or 0))
         return DeviceInfo(choice.device, choice.dtype, choice.described(), total, free)
 
-    def load(self, name: str, folder: Path) -> ModelTraits:
-        """Load a model, unless it is loaded, and keep it. Raises SetupError, JobError."""
-        if name not in self._pipelines:
-            pipeline = self._guarded(f"the model {name}", load_pipeline, folder, self._choice)
-            facts = read_facts(folder)
-            self._traits[name] = traits_of(
-                pipeline, facts, self._max_steps, self._max_pixels, self._choice.kind
-            )
-            self._pipelines[name] = pipeline
-        return self._traits[name]
+    def can(self, task: Task, family: str) -> bool:
+        """Say whether models of a family can be loaded for a task."""
+        return task is Task.TEXT2IMAGE or has_image_pipeline(family)
+
+    def load(self, name: str, folder: Path, task: Task = Task.TEXT2IMAGE) -> ModelTraits:
+        """Load a model, unless it is loaded, and keep it. Raises SetupError, JobError.
+
+        Its pipelines, one for each task, are entries of their own and share its weights.
+        """
+        key, what = entry(name, task), f"the model {name}"
+        if key in self._pipelines:
+            return self._traits[key]
+        facts, limits = read_facts(folder), (self._max_steps, self._max_pixels, self._choice.kind)
+        if task is Task.TEXT2IMAGE:
+            pipeline = self._guarded(what, load_pipeline, folder, self._choice)
+            self._traits[key] = traits_of(pipeline, facts, *limits)
+        else:
+            self.load(name, folder)
+            pipeline = self._guarded(what, derive, self._pipelines[name])
+            self._traits[key] = image_traits_of(pipeline, facts, *limits)
+        self._pipelines[key] = pipeline
+        return self._traits[key]
 
     def generate(
         self,
-        name: str,
+        key: str,
         plan: Plan,
         loras: Mapping[str, Path],
         invocation: Invocation,
         stop_requested: StopRequested,
         deliver: Deliver,
     ) -> Generated:
-        """Make the images of a job with a loaded model. Raises JobError, JobStopped.
+        """Make the images of a job with a loaded entry. Raises JobError, JobStopped.
 
         Where memory runs out, the image is made again with the next cheaper plan. Whatever is
         raised, the next job finds the pipeline as it was.
         """
         work = Generation(plan, invocation, stop_requested, deliver)
-        warnings = truncation_warnings(self._pipelines[name], plan.texts)
+        warnings = truncation_warnings(self._pipelines[key], plan.texts)
         parameters = plan.parameters
-        shape = Shape(name, parameters.width or 0, parameters.height or 0)
+        shape = Shape(key, parameters.width or 0, parameters.height or 0)
         memory_plan = self._ladder.climb(
             shape,
             usable_measures(
-                self._traits[name].measures,
+                self._traits[key].measures,
                 strict=parameters.strict,
                 width=shape.width,
                 height=shape.height,

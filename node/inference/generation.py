@@ -117,7 +117,7 @@ class _Steps:
         self._invocation = invocation
         self._stop_requested = stop_requested
         self._previews = _preview_steps(plan)
-        self._per_image = plan.parameters.num_inference_steps or 1
+        self._per_image = plan.steps_per_image
         self._done = 0
         self._image = 0
         self._mark = 0.0
@@ -142,16 +142,28 @@ class _Steps:
             yield {}
             return
         denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
-        hook = denoiser and denoiser.register_forward_pre_hook(self._on_forward)
+        encoder = getattr(getattr(pipeline, "vae", None), "encoder", None)
+        watched = ((encoder, self._on_picture), (denoiser, self._on_forward))
+        hooks = [
+            # Before whatever else may fail there.
+            module.register_forward_pre_hook(call, prepend=True)
+            for module, call in watched
+            if module is not None
+        ]
         try:
             yield {"callback_on_step_end": self._on_step_end}
         finally:
-            if hook:
+            for hook in hooks:
                 hook.remove()
 
-    def _on_forward(self, *_: Any) -> None:
-        """Note the first forward pass of the denoiser: prompts are encoded by then."""
+    def _on_picture(self, *_: Any) -> None:
+        """Note that a picture is being encoded, where the image begins with one."""
         if self.phase is Phase.ENCODE:
+            self.phase = Phase.ENCODE_PICTURE
+
+    def _on_forward(self, *_: Any) -> None:
+        """Note the first forward pass of the denoiser: what it begins with is encoded by then."""
+        if self.phase in (Phase.ENCODE, Phase.ENCODE_PICTURE):
             self.phase = Phase.DENOISE
             self.seconds.encode += self._lap()
 

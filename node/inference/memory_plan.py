@@ -22,9 +22,10 @@ _TILE_GRANULARITY: Final = 128
 
 
 class Phase(StrEnum):
-    """What a pipeline does with one image, in this order."""
+    """What a pipeline does with one image, in this order; a picture is not there in most."""
 
     ENCODE = "encode"
+    ENCODE_PICTURE = "encode_picture"
     DENOISE = "denoise"
     DECODE = "decode"
 
@@ -40,7 +41,7 @@ class Measure(StrEnum):
 
 _HELPS: Final = {
     Measure.ATTENTION_SLICING: frozenset({Phase.DENOISE}),
-    Measure.VAE_TILING: frozenset({Phase.DECODE}),
+    Measure.VAE_TILING: frozenset({Phase.ENCODE_PICTURE, Phase.DECODE}),
     Measure.MODEL_OFFLOAD: frozenset(Phase),
     Measure.SEQUENTIAL_OFFLOAD: frozenset(Phase),
 }

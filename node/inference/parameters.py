@@ -4,7 +4,7 @@ Pure: no torch, no clock. Random seeds are passed in as a function.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from contracts.discovery import ModelLimits
@@ -31,7 +31,8 @@ class Plan:
 
     `arguments` go to the pipeline's call as they are; the generator, the callback and the output
     type are added where torch is known. `reports_steps` says whether there can be a callback,
-    `previews` how many can be made.
+    `previews` how many can be made. `kept_steps` are the inference steps that each image takes
+    where they are fewer than its parameters say.
     """
 
     parameters: EffectiveParameters
@@ -39,6 +40,7 @@ class Plan:
     warnings: tuple[str, ...]
     reports_steps: bool = True
     previews: int = 0
+    kept_steps: int | None = None
 
     @property
     def texts(self) -> dict[str, str]:
@@ -47,10 +49,14 @@ class Plan:
         return {name: self.arguments[name] for name in names if name in self.arguments}
 
     @property
+    def steps_per_image(self) -> int:
+        """Inference steps that are run for each image."""
+        return _given(self.kept_steps, self.parameters.num_inference_steps or 1)
+
+    @property
     def total_steps(self) -> int:
         """Inference steps of the whole job: its images are made one after the other."""
-        steps = self.parameters.num_inference_steps or 1
-        return steps * len(self.parameters.seed)
+        return self.steps_per_image * len(self.parameters.seed)
 
 
 def check_limits(
@@ -85,6 +91,7 @@ def plan(
     limits: ModelLimits,
     loras: Collection[str],
     random_seed: int,
+    kept_steps: int | None = None,
 ) -> Plan:
     """Decide what to run. Raises InvalidRequest."""
     check_limits(request, limits, loras)
@@ -107,14 +114,15 @@ def plan(
         previews=request.previews,
         strict=request.strict,
     )
-    warnings = _warnings(request, parameters, traits)
-    return Plan(
+    made = Plan(
         parameters,
         _arguments(parameters, traits),
-        tuple(warnings),
+        (),
         reports_steps="callback_on_step_end" in traits.arguments,
         previews=request.previews if traits.previews else 0,
+        kept_steps=kept_steps,
     )
+    return replace(made, warnings=tuple(_warnings(request, made, traits)))
 
 
 def _arguments(parameters: EffectiveParameters, traits: ModelTraits) -> dict[str, Any]:
@@ -133,9 +141,8 @@ def _arguments(parameters: EffectiveParameters, traits: ModelTraits) -> dict[str
     return {name: value for name, value in wanted.items() if name in traits.arguments}
 
 
-def _warnings(
-    request: Text2ImageRequest, parameters: EffectiveParameters, traits: ModelTraits
-) -> list[str]:
+def _warnings(request: Text2ImageRequest, made: Plan, traits: ModelTraits) -> list[str]:
+    parameters = made.parameters
     checks = {
         "negative_prompt has no effect: this model has no classifier-free guidance": (
             request.negative_prompt is not None and not traits.negative_prompt
@@ -154,14 +161,13 @@ def _warnings(
         ),
         f"this model makes images of {traits.native_width}x{traits.native_height} only": (
             (parameters.width, parameters.height) != (traits.native_width, traits.native_height)
-            and not {"width", "height"} <= traits.arguments
+            and not traits.any_size
         ),
         "previews are not available for this model": request.previews > 0 and not traits.previews,
-        f"previews: {parameters.num_inference_steps} inference steps give fewer than "
+        f"previews: {made.steps_per_image} inference steps give fewer than "
         f"{request.previews} previews": (
             traits.previews
-            and request.previews
-            > (parameters.num_inference_steps or 1) * parameters.num_images_per_prompt
+            and request.previews > made.steps_per_image * parameters.num_images_per_prompt
         ),
         "this model reports no inference steps: progress, cancel and deadline act between images": (
             "callback_on_step_end" not in traits.arguments

@@ -14,6 +14,7 @@ from contracts.topology import (
     retry_queue,
 )
 from deploy.private_broker import PrivateBroker
+from node.commands.permissions import node_permissions
 from node.errors import Overloaded, PublishRefused
 from tests.faults.harness.account import Account
 from tests.faults.harness.broker import ALL, NOTHING, FaultyBroker
@@ -25,11 +26,8 @@ from tests.harness import SERVICE
 
 LONG_STEPS = 100
 """Two seconds of work: time enough to interfere."""
-LEAST = (
-    r"^amq\.gen-.*$",
-    r"^(megaservice\.(requests|retry|dead-letter|results|events|discovery)|amq\.gen-.*)$",
-    r"^(text2image(\..*)?|megaservice\.(control|discovery)|amq\.gen-.*)$",
-)
+_MAY = node_permissions("text2image")
+LEAST = (_MAY.configure, _MAY.write, _MAY.read)
 """What a node configures, writes and reads; it may not write to the default exchange."""
 PAST_HEARTBEAT_SECONDS = 7.0
 """After two missed heartbeats of two seconds each peer gives the other one up."""

@@ -2,13 +2,37 @@
 
 import asyncio
 import json
+from typing import Any
 
-from contracts.discovery import InfoReply, NodeState, PingReply, StatsReply
+import pytest
+
+from contracts.discovery import InfoReply, NodeState, PingReply, StatsReply, Verb
+from contracts.text2image import Text2ImageRequest
+from contracts.topology import DISCOVERY
+from node.amqp.broker import AmqpBroker
 from node.app import SystemClock
+from node.discovery import directory as directory_module
 from node.discovery.directory import ServiceDirectory
-from node.ports import OutgoingMessage, Subscribed
+from node.ports import Broker, OutgoingMessage, Properties, Subscribed
 from node.tasks import running
-from tests.harness import World, until
+from tests.fakes import InMemoryBroker
+from tests.harness import PATIENCE_SECONDS, World, until
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_module, "ECHO_SECONDS", 0.2)
+
+
+async def cut_off(broker: Broker, directory: ServiceDirectory) -> None:
+    """Take every connection of a listener away; it gets others."""
+    if isinstance(broker, InMemoryBroker):
+        directory._subscription.interrupt(0.05)
+        return
+    assert isinstance(broker, AmqpBroker)
+    await asyncio.wait_for(broker.wait_until_connected(), PATIENCE_SECONDS)
+    for each in broker._connections():
+        await each._connection.close()
 
 
 async def test_a_late_listener_sees_everybody_at_once(world: World) -> None:
@@ -32,28 +56,90 @@ async def test_goodbye_removes_a_node(world: World) -> None:
         await until(lambda: not directory.services(), "its goodbye")
 
 
-async def test_ping_info_and_stats_are_answered(world: World) -> None:
+async def test_a_listener_that_was_cut_off_hears_again_and_asks_once_more(world: World) -> None:
+    await world.node(instance_id="there")
+    broker = await world.broker()
+    asked: list[str] = []
+    pings = (await world.broker()).subscription([Subscribed(DISCOVERY, "ping")])
+
+    async def count() -> None:
+        async for question in pings:
+            asked.append(question.routing_key)  # noqa: PERF401 - as they come
+
+    async with running(pings=pings.run(), count=count()):
+        await pings.queue_name()
+        directory = ServiceDirectory(broker, SystemClock())
+        async with running(directory=directory.run()):
+            await until(directory.services, "the node")
+            for times in (2, 3):
+                await cut_off(broker, directory)
+                await until(lambda n=times: len(asked) == n, "the next ping")
+                assert [each.instance_id for each in directory.services()] == ["there"]
+            await until(lambda: not directory.cut_off(), "an echo")
+
+
+async def test_a_listener_knows_whether_a_request_could_be_done(world: World) -> None:
+    directory = ServiceDirectory(await world.broker(), SystemClock())
+    async with running(directory=directory.run()):
+        fits = Text2ImageRequest(prompt="x", width=512, model="scripted")
+        assert not directory.can_serve("text2image", fits).possible
+        handle = await world.node()
+        await until(directory.services, "the node")
+        await until(lambda: directory.can_serve("text2image", fits).possible, "its announcement")
+        too_wide = directory.can_serve("text2image", Text2ImageRequest(prompt="x", width=2048))
+        assert too_wide.reasons == ("width: 2048 is outside of 64..1024",)
+        await handle.stop()
+        await until(lambda: not directory.can_serve("text2image", fits).possible, "its goodbye")
+
+
+ADDRESSES = ["", ".text2image", ".text2image.asked"]
+REPLIES = {Verb.PING: PingReply, Verb.INFO: InfoReply, Verb.STATS: StatsReply}
+
+
+async def test_every_question_is_answered_on_every_address(world: World) -> None:
+    await world.node(instance_id="asked")
+    answers = await ask(world, [f"{verb}{address}" for verb in REPLIES for address in ADDRESSES])
+    replies = [
+        REPLIES[verb].model_validate_json(answers[f"{verb}{a}"])
+        for verb in REPLIES
+        for a in ADDRESSES
+    ]
+    assert [reply.id for reply in replies] == ["asked"] * 9
+
+
+async def test_stats_tell_what_was_done(world: World) -> None:
     await world.node(instance_id="asked")
     caller = await world.caller()
-    await caller.publish({"prompt": "x"})
-    await caller.next_result()
-    await caller.publish(b"broken")
-    await caller.next_result()
-    broker = await world.broker()
-    replies = broker.subscription([Subscribed("megaservice.discovery", "reply.me")])
-    async with running(replies=replies.run()):
-        await replies.queue_name()
-        for key in ("ping", "info.text2image", "stats.text2image.asked", "ping.other"):
-            body = json.dumps({"asker": "me"}).encode()
-            broker.outbox.offer(OutgoingMessage("megaservice.discovery", key, body))
-        iterator = aiter(replies)
-        bodies = [(await asyncio.wait_for(anext(iterator), 10)).body for _ in range(3)]
-    assert PingReply.model_validate_json(bodies[0]).id == "asked"
-    assert InfoReply.model_validate_json(bodies[1]).endpoints[0].subject == "text2image"
-    (stats,) = StatsReply.model_validate_json(bodies[2]).endpoints
+    for body in ({"prompt": "x"}, b"broken"):
+        await caller.publish(body)
+        await caller.next_result()
+    directory = ServiceDirectory(await world.broker(), SystemClock())
+    async with running(directory=directory.run()):
+        await until(directory.services, "the node")
+        directory.ask(Verb.STATS)
+        await until(directory.stats, "its answer")
+    (stats,) = directory.stats()["text2image", "asked"].endpoints
     assert (stats.num_requests, stats.num_errors) == (2, 1)
     assert stats.last_error is not None
     assert "not JSON" in stats.last_error
+
+
+async def ask(world: World, questions: list[str]) -> dict[str, Any]:
+    """Ask, each question with a correlation id of its own, and collect the answers."""
+    broker = await world.broker()
+    replies = broker.subscription([Subscribed(DISCOVERY, "reply.me")])
+    answers: dict[str, Any] = {}
+    async with running(replies=replies.run()), asyncio.timeout(PATIENCE_SECONDS):
+        await replies.queue_name()
+        for key in [*questions, "ping.other"]:
+            body = json.dumps({"asker": "me"}).encode()
+            properties = Properties(correlation_id=key)
+            broker.outbox.offer(OutgoingMessage(DISCOVERY, key, body, properties))
+        async for message in replies:
+            answers[str(message.properties.correlation_id)] = message.body
+            if len(answers) == len(questions):
+                return answers
+    raise AssertionError("the subscription ended")
 
 
 async def test_nonsense_on_the_broadcast_exchanges_is_survived(world: World) -> None:

@@ -297,3 +297,20 @@ def test_the_doctor_names_packages_with_their_extras(
 ) -> None:
     monkeypatch.setattr(doctor, "find_spec", lambda _: None)
     assert "-> pip install 'text2image-node[inference]'" in command("doctor").out
+
+
+@pytest.mark.parametrize(
+    ("components", "words"),
+    [
+        (["text2image", "text2image"], "two components serve text2image"),
+        (["text2image", "nothing"], "no component 'nothing'"),
+        (["text2image,nothing"], "no component 'nothing'"),
+    ],
+)
+def test_components_that_cannot_be_served_together_are_one_line(
+    no_broker: str, command: Command, components: list[str], words: str
+) -> None:
+    options = [word for each in components for word in ("--component", each)]
+    ended = command("serve", *options)
+    assert (ended.exit_code, len(ended.err.splitlines())) == (1, 1)
+    assert words in ended.err

@@ -1,11 +1,16 @@
-"""What a person gets on the disk."""
+"""What a person sees of a job, and gets on the disk."""
 
 import asyncio
+import io
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from contracts.text2image import GeneratedImage, Text2ImageResult
+from node import progress
 from node.progress import write_images
 from node.stores.artifacts import FsspecArtifactStore
 from tests.unit.builders import image, with_images
@@ -65,3 +70,23 @@ def test_a_damaged_image_is_not_written(by_reference: Text2ImageResult, tmp_path
         for line in write_images(result.job_id, result.images, tmp_path / "out.png")
     )
     assert not list(tmp_path.glob("out*"))
+
+
+class SilentClient:
+    """A client whose job lies in a queue that nobody reads."""
+
+    async def events(self, job_id: str) -> AsyncIterator[Any]:
+        await asyncio.Event().wait()
+        yield
+
+    async def cancel(self, job_id: str) -> None:
+        raise AssertionError("nobody asked for it")
+
+
+async def test_a_job_that_nobody_takes_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.01)
+    console = Console(file=io.StringIO(), width=100)
+    client: Any = SilentClient()
+    with pytest.raises(TimeoutError):
+        await progress.watched(client, "job", 0.3, console, lambda: ["nobody [is] there"])
+    assert console.file.getvalue().count("queued nobody [is] there") == 1

@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from yarl import URL
 
-from node.amqp.translation import translated
+from node.amqp.translation import to_aio_pika, translated, user_of
 from node.errors import BrokerUnavailable
+from node.ports import OutgoingMessage
 
 
 async def call(waiting: "asyncio.Future[None]") -> None:
@@ -45,3 +47,24 @@ async def test_a_bound_around_a_call_stays_a_bound() -> None:
 
     with pytest.raises(TimeoutError):
         await bounded()
+
+
+@pytest.mark.parametrize(
+    ("url", "user"),
+    [
+        ("amqp://captioner:secret@host/", "captioner"),
+        ("amqp://host/", "guest"),
+        ("amqp://caf%C3%A9%40home%2F1:p@host/", "café@home/1"),
+        ("amqp://a%252Fb:p@host/", "a%2Fb"),
+        ("amqps://host/?auth=EXTERNAL", None),
+        ("amqps://captioner@host/?auth=external", "captioner"),
+    ],
+)
+def test_the_user_is_the_one_that_the_address_names(url: str, user: str | None) -> None:
+    assert user_of(URL(url)) == user
+
+
+def test_only_a_signed_message_carries_a_user() -> None:
+    message = OutgoingMessage("", "queue", b"body")
+    assert to_aio_pika(message).user_id is None
+    assert to_aio_pika(message, "captioner").user_id == "captioner"

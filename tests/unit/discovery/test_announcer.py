@@ -6,11 +6,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from contracts.discovery import NodeState, ServiceMetadata
 from contracts.topology import DISCOVERY, service_topology
 from node.discovery import announcer as announcer_module
-from node.discovery.announcer import Announcer, questions_for
+from node.discovery.announcer import (
+    ANSWERS_AT_ONCE,
+    COMPLAINTS_AT_ONCE,
+    Announcer,
+    questions_for,
+)
 from node.discovery.identity import Figures, Identity
 from node.ports import OutgoingMessage, Properties, Subscribed
 from node.tasks import running
@@ -26,14 +32,20 @@ class World:
         self.announcer = announcer
         self.heard: list[tuple[str, dict[str, Any]]] = []
         self.correlation_ids: list[str | None] = []
+        self.users: set[str | None] = set()
 
     async def listen(self, subscription: Any) -> None:
         async for message in subscription:
             self.heard.append((message.routing_key, json.loads(message.body)))
             self.correlation_ids.append(message.properties.correlation_id)
+            self.users.add(message.user_id)
 
     def ask(self, key: str, body: bytes = b'{"asker": "me"}', **properties: Any) -> None:
         self.broker.outbox.offer(OutgoingMessage(DISCOVERY, key, body, Properties(**properties)))
+
+    def has_come_to_rest(self) -> bool:
+        """Say whether every question was taken, and every answer heard."""
+        return not any(queue.items for queue in self.broker.server.queues.values())
 
     def said(self, beginning: str) -> list[dict[str, Any]]:
         return [body for key, body in self.heard if key.startswith(beginning)]
@@ -109,13 +121,55 @@ async def test_it_is_silent_when_somebody_else_is_asked(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\xff", b"[]", b"{}", b'{"asker": "a.b"}', b'{"asker": "#"}', b'{"asker": 1}']
+    "body",
+    [
+        *(b"", b"\xff", b"[]", b"{}", b'{"asker": "a.b"}', b'{"asker": "#"}', b'{"asker": 1}'),
+        b'{"asker": "' + b"x" * 5000 + b'"}',
+    ],
 )
 async def test_a_question_that_makes_no_sense_is_survived(world: World, body: bytes) -> None:
     world.ask("ping", body)
     world.ask("ping")
     await until(lambda: world.said("reply.me"), "the answer to the next question")
     assert len(world.said("reply")) == 1
+
+
+async def test_a_question_of_a_later_version_is_answered(world: World) -> None:
+    world.ask("ping", b'{"asker": "me", "hops": 3}')
+    await until(lambda: world.said("reply.me"), "the answer")
+
+
+async def test_all_that_it_says_is_signed(world: World) -> None:
+    world.ask("ping")
+    world.announcer.goodbye("draining")
+    await until(lambda: len({key.split(".")[0] for key, _ in world.heard}) == 3, "all kinds")
+    assert world.users == {"guest"}
+
+
+async def test_a_storm_of_pings_is_answered_at_a_bounded_rate(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(announcer_module, "_now", lambda: now)
+    with capture_logs() as logged:
+        for n in range(5000):
+            world.ask("ping", b'{"asker": "storm-%d"}' % n)
+        await until(world.has_come_to_rest, "the end of the storm")
+        assert len(world.said("reply.storm")) == ANSWERS_AT_ONCE
+        now = 1.0
+        world.ask("ping")
+        await until(lambda: world.said("reply.me"), "an answer a second later")
+    assert 0 < len(logged) <= COMPLAINTS_AT_ONCE
+    assert {each["event"] for each in logged} == {"discovery.questions_left"}
+
+
+async def test_a_storm_of_nonsense_is_told_at_a_bounded_rate(world: World) -> None:
+    with capture_logs() as logged:
+        for _ in range(50):
+            world.ask("ping", b"nonsense")
+        world.ask("ping")
+        await until(lambda: world.said("reply.me"), "the answer to the last question")
+    assert len(logged) == COMPLAINTS_AT_ONCE
 
 
 async def test_cancelling_it_ends_everything() -> None:

@@ -60,6 +60,10 @@ def test_a_prompt_without_memory_is_helped_by_offload_only() -> None:
     assert ladder(Phase.ENCODE, EVERYTHING) == [OFFLOADED, SEQUENTIAL]
 
 
+def test_a_picture_without_memory_to_be_encoded_is_tiled_before_anything_is_offloaded() -> None:
+    assert next_plan(PLAIN, Phase.ENCODE_PICTURE, EVERYTHING) == TILED
+
+
 def test_where_the_phase_is_not_known_everything_is_tried_the_cheapest_first() -> None:
     first, *_, last = ladder(None, EVERYTHING)
     assert first.measures == {Measure.ATTENTION_SLICING}
