@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from contracts.megaservice import MegaServiceResult, StageReport
 from contracts.text2image import GeneratedImage
 from orchestrator_example.graph import ServiceGraph
-from orchestrator_example.planning import end_of, unmet
+from orchestrator_example.planning import WENT_WELL, end_of, unmet
 
 _IMAGES: TypeAdapter[list[GeneratedImage]] = TypeAdapter(list[GeneratedImage])
 
@@ -27,7 +27,8 @@ def chain_result(
     status, error = end_of(graph, reports, job_id)
     pictures = {name: made for name, r in reports.items() if (made := images_of(r.output))}
     if chosen is None:
-        chosen = [name for name in pictures if not pictures.keys() & graph.below(name)]
+        last = {name for name in pictures if not pictures.keys() & graph.below(name)}
+        chosen = [name for name in graph.order() if name in last]
     images = _distinct(image for name in chosen for image in pictures.get(name, ()))
     others = _distinct(image for name in graph.order() for image in pictures.get(name, ()))
     return MegaServiceResult(
@@ -40,6 +41,16 @@ def chain_result(
         images=list(images.values()),
         drafts=[image for sha256, image in others.items() if sha256 not in images],
     )
+
+
+def answers_of(result: MegaServiceResult) -> dict[str, dict[str, Any]]:
+    """Give back what each stage answered, by its name, with the bytes of its pictures."""
+    files = {image.sha256: image.b64_json for image in (*result.images, *result.drafts)}
+    return {
+        name: _with_bytes(report.output, files)
+        for name, report in result.stages.items()
+        if report.status in WENT_WELL
+    }
 
 
 def images_of(answer: Mapping[str, Any]) -> list[GeneratedImage]:
@@ -59,3 +70,10 @@ def _without_bytes(report: StageReport) -> StageReport:
         return report
     images = [{**image, "b64_json": None} for image in report.output["images"]]
     return report.model_copy(update={"output": {**report.output, "images": images}})
+
+
+def _with_bytes(output: dict[str, Any], files: Mapping[str, str | None]) -> dict[str, Any]:
+    if not images_of(output):
+        return output
+    images = [{**image, "b64_json": files.get(image["sha256"])} for image in output["images"]]
+    return {**output, "images": images}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from itertools import chain, pairwise, product
 from typing import Any, Final
 
 from orchestrator_example.kinds import KINDS, Kinds
@@ -90,11 +90,15 @@ class ServiceGraph:
     repeats: tuple[Repeat, ...] = ()
 
     def add(self, stage: Stage) -> "ServiceGraph":
-        """Add a stage. Raises GraphError when its name is taken."""
-        if any(each.name == stage.name for each in self.stages):
-            raise GraphError(
-                f"there is a stage {stage.name!r} already; names are unique in a graph"
-            )
+        """Add a stage. Raises GraphError when its name is taken.
+
+        Ids of jobs have no dots: names must differ in more than a dot for a hyphen.
+        """
+        for each in self.stages:
+            if each.name.replace(".", "-") == stage.name.replace(".", "-"):
+                raise GraphError(
+                    f"there is a stage {each.name!r} already; {stage.name!r} needs another name"
+                )
         return replace(self, stages=(*self.stages, stage))
 
     def flow_to(
@@ -117,18 +121,30 @@ class ServiceGraph:
         self._refuse_two_sources(flow)
         graph = replace(self, flows=(*self.flows, flow))
         graph.order()
+        graph._refuse_leaks()
         return graph
 
-    def follow(self, mega_flow: Iterable[str]) -> "ServiceGraph":
-        """Add flows as OPEA's YAML writes them: `"(a, b) >> c >> d"`. Raises GraphError."""
+    def follow(
+        self,
+        mega_flow: Iterable[str],
+        mapping: Mapping[str, str] | None = None,
+        when: Condition | None = None,
+    ) -> "ServiceGraph":
+        """Add flows as OPEA's YAML writes them: `"(a, b) >> c >> d"`. Raises GraphError.
+
+        A mapping or condition is that of each of them; without, those that are there stay.
+        """
         graph = self
         for line in mega_flow:
             groups = [_names(part, line) for part in line.split(">>")]
+            for name in chain.from_iterable(groups):
+                self.stage(name)
             for befores, afters in pairwise(groups):
                 for before in befores:
                     for after in afters:
-                        if after not in graph.after(before):
-                            graph = graph.flow_to(before, after)
+                        is_said = mapping is not None or when is not None
+                        if is_said or after not in graph.after(before):
+                            graph = graph.flow_to(before, after, mapping, when)
         return graph
 
     def repeat(
@@ -144,19 +160,14 @@ class ServiceGraph:
 
         Raises GraphError when other stages would have gone on with what is made again.
         """
-        repeat = Repeat(first, last, until, times, vary or {})
-        inside = self.between(first, last)
-        if not inside:
+        if not self.between(self.stage(first).name, self.stage(last).name):
             raise GraphError(f"no flow leads from {first!r} to {last!r}: nothing to repeat")
-        for name in inside - {last}:
-            if outside := set(self.after(name)) - inside:
-                raise GraphError(
-                    f"{name!r} is repeated, but flows to {min(outside)!r} as well; "
-                    f"let {last!r} flow there"
-                )
-        if any(inside & self.between(each.first, each.last) for each in self.repeats):
-            raise GraphError(f"{first!r} to {last!r} is repeated in part already")
-        return replace(self, repeats=(*self.repeats, repeat))
+        if times < 1:
+            raise GraphError(f"{first!r} to {last!r} repeated {times} times: 1 at least")
+        repeat = Repeat(first, last, until, times, vary or {})
+        graph = replace(self, repeats=(*self.repeats, repeat))
+        graph._refuse_leaks()
+        return graph
 
     def stage(self, name: str) -> Stage:
         """Find a stage. Raises GraphError."""
@@ -237,13 +248,31 @@ class ServiceGraph:
             )
         return usual
 
+    def _refuse_leaks(self) -> None:
+        """Raise GraphError where a stage would go on with what is made again."""
+        repeated: set[str] = set()
+        for repeat in self.repeats:
+            inside = self.between(repeat.first, repeat.last)
+            for name in sorted(inside - {repeat.last}):
+                if outside := set(self.after(name)) - inside:
+                    raise GraphError(
+                        f"{name!r} is repeated, but flows to {min(outside)!r} as well; "
+                        f"let {repeat.last!r} flow there"
+                    )
+            if repeated & inside:
+                raise GraphError(f"{min(repeated & inside)!r} is in two repeats; one is possible")
+            repeated |= inside
+
     def _refuse_two_sources(self, flow: Flow) -> None:
         for other in self.flows_into(flow.after):
-            for name in flow.mapping.keys() & other.mapping.keys():
-                if not name.endswith("[]"):
+            for name, same in product(flow.mapping, other.mapping):
+                field_name = name.removesuffix("[]")
+                is_same = field_name == same.removesuffix("[]")
+                if is_same and not (name.endswith("[]") and same.endswith("[]")):
                     raise GraphError(
-                        f"{flow.before!r} and {other.before!r} both give {name!r} of "
-                        f"{flow.after!r}; give each a field, or collect them in {name + '[]'!r}"
+                        f"{flow.before!r} and {other.before!r} both give {field_name!r} of "
+                        f"{flow.after!r}; give each a field, or collect them in "
+                        f"{field_name + '[]'!r}"
                     )
 
 

@@ -1,11 +1,11 @@
 """From the caller's request and the answers so far to the request of a stage. Pure."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
-from orchestrator_example.graph import Condition, Document, ServiceGraph, Stage
+from orchestrator_example.graph import Condition, Document, Flow, ServiceGraph, Stage
 
-TEXT = "text"
+TEXT: Final = "text"
 
 
 class MappingError(ValueError):
@@ -29,11 +29,11 @@ def holds(condition: Condition | None, answer: Document) -> bool:
     """Say whether an answer is as wanted; a field that it lacks is not."""
     if condition is None:
         return True
-    if callable(condition):
-        return condition(answer)
     try:
+        if callable(condition):
+            return condition(answer)
         return all(look_up(answer, path) == wanted for path, wanted in condition.items())
-    except MappingError:
+    except (MappingError, LookupError):
         return False
 
 
@@ -44,38 +44,58 @@ def stage_request(
     answers: Mapping[str, Document],
     repeated: int = 0,
 ) -> dict[str, Any]:
-    """Make the request of a stage; text that no flow brings is the caller's prompt.
+    """Make the request of a stage; text that nothing else brings is the caller's prompt.
 
     `answers` are those of the stages that ended well. Raises MappingError.
     """
+    # What ended by chance before must not matter: another orchestrator makes the same request.
+    answers = {name: each for name, each in answers.items() if stage.name in graph.below(name)}
     given = request.get("parameters", {}).get(stage.name, {})
     fields = _varied(graph, stage, {**stage.parameters, **given}, repeated)
-    if TEXT in stage.kinds.takes and "prompt" in request:
-        fields[stage.kinds.takes[TEXT]] = request["prompt"]
     for flow in graph.flows_into(stage.name):
-        if flow.before not in answers:
-            continue
-        for name, path in flow.mapping.items():
-            try:
-                value = look_up(answers[flow.before], path)
-            except MappingError as error:
-                raise MappingError(
-                    f"{flow.before!r} gives {stage.name!r} its {name!r}, but {error}"
-                ) from error
-            if name.endswith("[]"):
-                fields.setdefault(name[:-2], []).append(value)
-            else:
-                fields[name] = value
-    if stage.build is not None:
-        fields |= stage.build(request, answers)
-    return fields
+        if flow.before in answers and holds(flow.when, answers[flow.before]):
+            for name, value in _brought(flow, answers[flow.before]):
+                _put(fields, name, value)
+    wanted = stage.kinds.takes.get(TEXT)
+    if wanted is not None and wanted.removesuffix("[]") not in fields and "prompt" in request:
+        _put(fields, wanted, request["prompt"])
+    return {**fields, **_built(stage, request, answers)}
+
+
+def _brought(flow: Flow, answer: Document) -> Iterator[tuple[str, Any]]:
+    for name, path in flow.mapping.items():
+        try:
+            yield name, look_up(answer, path)
+        except MappingError as error:
+            raise MappingError(
+                f"{flow.before!r} gives {flow.after!r} its {name!r}, but {error}"
+            ) from error
+
+
+def _put(fields: dict[str, Any], name: str, value: Any) -> None:
+    if name.endswith("[]"):
+        there = fields.get(name[:-2])
+        # A new list: what is there may be the graph's own.
+        fields[name[:-2]] = [*there, value] if isinstance(there, list) else [value]
+    else:
+        fields[name] = value
+
+
+def _built(stage: Stage, request: Document, answers: Mapping[str, Document]) -> Mapping[str, Any]:
+    if stage.build is None:
+        return {}
+    try:
+        return stage.build(request, answers)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise MappingError(f"the request of {stage.name!r} cannot be built: {error!r}") from error
 
 
 def fixed_fields(graph: ServiceGraph, stage: Stage) -> set[str]:
-    """Name the fields that a caller cannot set, because they flow in."""
-    return {
-        name.removesuffix("[]") for flow in graph.flows_into(stage.name) for name in flow.mapping
-    }
+    """Name the fields that a caller cannot set: what flows in, and what its prompt is for."""
+    names = [name for flow in graph.flows_into(stage.name) for name in flow.mapping]
+    if TEXT in stage.kinds.takes:
+        names.append(stage.kinds.takes[TEXT])
+    return {name.removesuffix("[]") for name in names}
 
 
 def _varied(

@@ -11,9 +11,6 @@ from contracts.result import Status
 from orchestrator_example.graph import Flow, Repeat, ServiceGraph, Stage
 from orchestrator_example.mapping import holds
 
-BLACK_LIST: Final = "downstream_black_list"
-"""Field of an answer, as OPEA's guardrails write it: patterns of stages that must not follow."""
-
 WENT_WELL: Final = frozenset({StageStatus.SUCCEEDED, StageStatus.SUBSTITUTED})
 CHAIN_ENDS: Final[Mapping[StageStatus, Status]] = {
     StageStatus.CANCELLED: Status.CANCELLED,
@@ -23,6 +20,9 @@ CHAIN_ENDS: Final[Mapping[StageStatus, Status]] = {
 
 # What a node says of itself with these codes, a chain must not say of its orchestrator.
 _OTHERS_FAULTS: Final = frozenset({FailureCode.INTERNAL, FailureCode.OUT_OF_MEMORY})
+
+BLACK_LIST: Final = "downstream_black_list"
+"""Field of an answer, as OPEA's guardrails write it: patterns of stages that must not follow."""
 
 Reports = Mapping[str, StageReport]
 
@@ -36,19 +36,35 @@ class NextSteps:
 
 
 def next_steps(graph: ServiceGraph, reports: Reports, begun: Set[str]) -> NextSteps:
-    """Decide about every stage whose predecessors have ended."""
+    """Decide about every stage whose predecessors have ended.
+
+    One flow that is taken is enough to begin a stage; one black list of a stage before it, near
+    or far, is enough to forbid it.
+    """
     steps = NextSteps([], {})
     for stage in graph.startable(reports, begun):
+        bans = [f"{name} black-lists {stage.name}" for name in _banning(graph, reports, stage)]
         flows = graph.flows_into(stage.name)
-        obstacles = [_obstacle(graph, flow, reports[flow.before]) for flow in flows]
-        if not obstacles or None in obstacles:
+        obstacles = [obstacle(graph, flow, reports[flow.before]) for flow in flows]
+        if not bans and (not obstacles or None in obstacles):
             steps.begin.append(stage)
         else:
-            steps.pass_over[stage.name] = "; ".join(each for each in obstacles if each)
+            reasons = dict.fromkeys([*bans, *filter(None, obstacles)])
+            steps.pass_over[stage.name] = "; ".join(reasons)
     return steps
 
 
-def _obstacle(graph: ServiceGraph, flow: Flow, before: StageReport) -> str | None:
+def _banning(graph: ServiceGraph, reports: Reports, stage: Stage) -> list[str]:
+    return [
+        name
+        for name in graph.order()
+        if stage.name in graph.below(name)
+        and name in reports
+        and is_black_listed(stage, reports[name].output)
+    ]
+
+
+def obstacle(graph: ServiceGraph, flow: Flow, before: StageReport) -> str | None:
     """Say why a flow is not taken; None when it is."""
     if before.status is StageStatus.SKIPPED and flow.when is None:
         return None
@@ -62,14 +78,15 @@ def _obstacle(graph: ServiceGraph, flow: Flow, before: StageReport) -> str | Non
 
 
 def is_black_listed(stage: Stage, answer: Mapping[str, Any]) -> bool:
-    """Say whether an answer forbids a stage that follows; an unreadable pattern forbids all."""
-    for pattern in answer.get(BLACK_LIST) or ():
-        try:
-            if any(re.search(pattern, name) for name in (stage.name, stage.service)):
-                return True
-        except (re.error, TypeError):
-            return True
-    return False
+    """Say whether an answer forbids a stage that follows; an unreadable list forbids all."""
+    patterns = answer.get(BLACK_LIST) or []
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(patterns, list):
+        return True
+    try:
+        return any(re.search(p, name) for p in patterns for name in (stage.name, stage.service))
+    except (re.error, TypeError, OverflowError, RecursionError):
+        return True
 
 
 def due_repeat(graph: ServiceGraph, reports: Reports, ended: str, done: int) -> Repeat | None:
@@ -101,7 +118,7 @@ def end_of(graph: ServiceGraph, reports: Reports, job_id: str) -> tuple[Status, 
     ends = [reports[stage.name] for stage in graph.last() if stage.name in reports]
     if all(report.status is StageStatus.NOT_TAKEN for report in ends):
         for name, report in reports.items():
-            if report.output.get(BLACK_LIST):
+            if any(is_black_listed(graph.stage(each), report.output) for each in graph.below(name)):
                 detail = f"stage {name!r} lets nothing pass: {report.output.get('text', '')}"
                 return Status.FAILED, _problem(FailureCode.SAFETY_REFUSED, detail[:2000], job_id)
     return Status.SUCCEEDED, None

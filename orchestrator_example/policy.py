@@ -1,5 +1,6 @@
 """What to do when a stage fails. Pure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,8 +46,8 @@ class Policy:
     def __post_init__(self) -> None:
         if (self.on_failure is OnFailure.SUBSTITUTE) != (self.substitute is not None):
             raise ValueError("`substitute` belongs to on_failure = substitute, which needs it")
-        if self.timeout_seconds <= 0 or self.retries < 0:
-            raise ValueError("timeout_seconds is more than 0, and retries 0 or more")
+        if not 0 < self.timeout_seconds < math.inf or self.retries < 0:
+            raise ValueError("timeout_seconds is a number over 0, and retries is 0 or more")
 
 
 def worth_another_attempt(error: Problem | None) -> bool:

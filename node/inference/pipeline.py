@@ -13,6 +13,7 @@ from node.errors import SetupError
 from node.inference.checkpoint import Facts, read_facts
 from node.inference.device import DeviceChoice
 from node.inference.memory_measures import measures_of
+from node.inference.thread import ONE_LOAD_AT_A_TIME
 from node.inference.traits import Guidance, ModelTraits
 
 DTYPES: Final = {
@@ -34,14 +35,15 @@ def load_pipeline(folder: Path, choice: DeviceChoice) -> Any:
     """
     facts = read_facts(folder)
     try:
-        pipeline = AutoPipelineForText2Image.from_pretrained(
-            str(folder),
-            dtype=DTYPES[choice.dtype],
-            variant=facts.variant,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
+        with ONE_LOAD_AT_A_TIME:
+            pipeline = AutoPipelineForText2Image.from_pretrained(
+                str(folder),
+                dtype=DTYPES[choice.dtype],
+                variant=facts.variant,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SetupError(f"{folder} ({facts.family}) cannot be loaded: {reason}") from error

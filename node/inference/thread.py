@@ -11,7 +11,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
+
+ONE_LOAD_AT_A_TIME: Final = threading.Lock()
+"""Held while a model is built. transformers and diffusers build on the meta device by switches of
+the whole process: of two models that two threads build at once, one is left without weights."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

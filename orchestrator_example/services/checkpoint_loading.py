@@ -13,6 +13,7 @@ from node.component import DeviceInfo, ReportLoad
 from node.errors import SetupError
 from node.inference.device import DeviceChoice, choose_device
 from node.inference.offers import ModelSpec
+from node.inference.thread import ONE_LOAD_AT_A_TIME
 from node.settings import Settings
 
 # A transformers model keeps its weights in the root; pickles are never fetched, let alone loaded.
@@ -68,7 +69,8 @@ def built(
 ) -> M:
     """Load a checkpoint. Raises SetupError."""
     try:
-        return build(name, folder, choice)
+        with ONE_LOAD_AT_A_TIME:
+            return build(name, folder, choice)
     except SetupError:
         raise
     except Exception as error:

@@ -247,7 +247,7 @@ async def test_parameters_that_no_stage_would_read_are_refused(chains: ChainWorl
     async with chains.client() as client:
         for parameters, why in (
             ({"third": {}}, "no stage 'third'; there are: first, second"),
-            ({"second": {"text": "mine"}}, "'text' of stage 'second' is what another"),
+            ({"second": {"text": "mine"}}, "'text' of stage 'second' is what the prompt or another"),
         ):
             request = MegaServiceRequest(prompt="x", parameters=parameters)
             with pytest.raises(JobFailed, match=why):

@@ -1,11 +1,12 @@
 """What runs after what; a circle is refused, whatever the order in which it is drawn."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator_example.graph import GraphError, ServiceGraph, Stage
 from orchestrator_example.kinds import Kinds
+from orchestrator_example.policy import Policy
 
 TEXT = Kinds({"text": "texts[]"}, {"text": "text"})
 
@@ -61,9 +62,18 @@ def test_an_unknown_stage_is_refused_with_those_that_there_are() -> None:
         graph("a", "b").flow_to("a", "x")
 
 
+@pytest.mark.parametrize("line", ["c", "a >> c", "(a, c) >> b"])
+def test_a_flow_names_only_stages_that_there_are(line: str) -> None:
+    with pytest.raises(GraphError, match="no stage 'c'; there are: a, b"):
+        graph("a", "b").follow([line])
+    assert graph("a").follow(["a"]) == graph("a"), "as OPEA writes a graph of one"
+
+
 def test_a_name_is_used_once() -> None:
     with pytest.raises(GraphError, match="already"):
         graph("a").add(Stage("a", "other"))
+    with pytest.raises(GraphError, match=r"'a\.b' already; 'a-b' needs another name"):
+        graph("a.b").add(Stage("a-b", "other"))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "(a", "a>>b", "ä"])
@@ -78,6 +88,7 @@ def test_graphs_do_not_see_each_other() -> None:
     assert (one.before("b"), other.before("a"), shared.flows) == (("a",), ("b",), ())
 
 
+@settings(deadline=None)
 @given(flows=st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde")), max_size=15))
 def test_whatever_is_drawn_every_stage_runs_once_and_after_its_predecessors(
     flows: list[tuple[str, str]],
@@ -93,3 +104,69 @@ def test_whatever_is_drawn_every_stage_runs_once_and_after_its_predecessors(
         assert all(set(made.before(name)) <= set(ended) for name in ready)
         ended += ready
     assert sorted(ended) == list("abcde")
+
+
+def test_what_a_line_of_flows_carries_is_what_each_of_them_carries() -> None:
+    made = graph("a", "b", "c").follow(["(a, b) >> c"], {"all[]": "text"}, {"good": True})
+    assert [flow.mapping for flow in made.flows] == [{"all[]": "text"}] * 2
+    assert [flow.when for flow in made.flows] == [{"good": True}] * 2
+    with pytest.raises(GraphError, match="'a' flows to 'c' already, and otherwise"):
+        made.follow(["a >> c"], {"other": "text"})
+    assert made.follow(["a >> c"]) == made, "what is said in general changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("text", "text"), ("text", "text[]"), ("text[]", "text")]
+)
+def test_two_flows_never_overwrite_each_other(one: str, other: str) -> None:
+    made = graph("a", "b", "c").flow_to("a", "c", {one: "text"})
+    with pytest.raises(GraphError, match=r"'b' and 'a' both give 'text' of 'c'; .*'text\[\]'"):
+        made.flow_to("b", "c", {other: "text"})
+    made.flow_to("b", "c", {"another": "text"})
+
+
+def test_a_flow_between_unlike_services_says_what_it_carries() -> None:
+    made = ServiceGraph().add(Stage("a", "unknown")).add(Stage("b", "unlike"))
+    with pytest.raises(GraphError, match="what of 'a' goes to 'b'"):
+        made.flow_to("a", "b")
+    assert made.flow_to("a", "b", {}).flows[0].mapping == {}
+    built = ServiceGraph().add(Stage("a")).add(Stage("b", build=lambda *_: {}))
+    assert built.flow_to("a", "b").flows[0].mapping == {}
+
+
+def test_a_part_is_repeated_only_where_nothing_else_goes_on_with_it() -> None:
+    made = graph("a", "b", "c", "d").follow(["a >> b >> c"])
+    leak = "'a' is repeated, but flows to 'd' as well; let 'b' flow there"
+    with pytest.raises(GraphError, match=leak):
+        made.flow_to("a", "d").repeat("a", "b", {"good": True})
+    repeated = made.repeat("a", "b", {"good": True})
+    with pytest.raises(GraphError, match=leak):
+        repeated.flow_to("a", "d")
+    assert repeated.flow_to("b", "d").between("a", "b") == {"a", "b"}
+
+
+def test_a_repeat_that_makes_no_sense_is_refused() -> None:
+    made = graph("a", "b", "c", "d").follow(["a >> b >> c >> d"])
+    with pytest.raises(GraphError, match="no flow leads from 'c' to 'a'"):
+        made.repeat("c", "a", {"good": True})
+    with pytest.raises(GraphError, match="no stage 'x'"):
+        made.repeat("a", "x", {"good": True})
+    with pytest.raises(GraphError, match="repeated 0 times"):
+        made.repeat("a", "b", {"good": True}, times=0)
+    with pytest.raises(GraphError, match="'b' is in two repeats"):
+        made.repeat("a", "b", {"good": True}).repeat("b", "c", {"good": True})
+    assert len(made.repeat("a", "b", {"x": 1}).repeat("c", "d", {"x": 1}).repeats) == 2
+    assert made.repeat("b", "b", {"good": True}).between("b", "b") == {"b"}
+
+
+def test_what_lies_between_two_stages_is_on_a_way_from_one_to_the_other() -> None:
+    made = graph(*"abcdef").follow(["a >> (b, c) >> d >> e", "f >> d"])
+    assert made.between("a", "d") == set("abcd")
+    assert made.between("a", "c") == set("ac")
+    assert made.between("d", "a") == set()
+    assert made.below("a") == set("bcde")
+
+
+def test_every_service_that_a_graph_needs_is_named_fallbacks_included() -> None:
+    made = ServiceGraph().add(Stage("a", "one", policy=Policy(fallback="spare")))
+    assert made.add(Stage("b", "one")).services() == ["one", "spare"]
