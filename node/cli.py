@@ -12,37 +12,34 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from contracts.control import CancelRequest
-from contracts.text2image import TEXT2IMAGE, Text2ImageRequest, Text2ImageResult
+from contracts.text2image import TEXT2IMAGE
 from node import __version__
 from node.app import SystemClock
 from node.client import Client
-from node.commands import common
 from node.commands.common import (
     HELP_OPTIONS,
     connected,
     console,
-    errors,
     fail,
     quiet_settings,
     read_settings,
     run,
     say,
-    warn,
     writing,
 )
 from node.commands.dead import dead_app
 from node.commands.models import models_app
 from node.commands.serve import make_nodes, run_nodes
 from node.commands.services import ServicesView
+from node.commands.submit import submit
 from node.commands.topology import topology_app
 from node.component import ComponentLoader, ComponentRegistry
 from node.discovery.directory import ServiceDirectory
 from node.doctor import Check, Verdict, examine
 from node.documents import render_asyncapi, write_documents
-from node.errors import NodeError, NodeUnfit, SetupError
+from node.errors import NodeError, NodeUnfit
 from node.ingress.decoding import explain
 from node.log import configure_logging
-from node.progress import watched, write_images
 from node.restart import restart_delay, start_anew
 from node.tasks import running
 
@@ -112,83 +109,7 @@ def serve(
         start_anew()
 
 
-@app.command()
-def submit(
-    prompt: Annotated[str, typer.Argument(help="What the image shows.")],
-    negative_prompt: Annotated[str | None, typer.Option(help="What it avoids.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model; unset: the node's default.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Inference steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    count: Annotated[int, typer.Option("--count", "-n", help="How many images.")] = 1,
-    seed: Annotated[int | None, typer.Option(help="Seed; unset: random.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Noise scheduler.")] = None,
-    output_format: Annotated[str, typer.Option("--format", help="png, jpeg or webp.")] = "png",
-    out: Annotated[Path | None, typer.Option(help="File (or folder) to write.")] = None,
-    priority: Annotated[int, typer.Option(help="5 and more: urgent.")] = 0,
-    deadline: Annotated[float | None, typer.Option(help="Seconds until it is too late.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the result.")] = 600.0,
-    job_id: Annotated[str | None, typer.Option(help="Job id; unset: random.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result, no files.")] = False,
-) -> None:
-    """Submit a request, show its progress, and write the images."""
-    try:
-        request = Text2ImageRequest.model_validate(
-            {
-                "prompt": prompt,
-                "negative_prompt": negative_prompt,
-                "model": model,
-                "width": width,
-                "height": height,
-                "num_inference_steps": steps,
-                "guidance_scale": guidance,
-                "num_images_per_prompt": count,
-                "seed": seed,
-                "scheduler": scheduler,
-                "output_format": output_format,
-            }
-        )
-    except ValidationError as error:
-        raise SetupError(explain(error)) from error
-    settings = quiet_settings()
-
-    async def work() -> Text2ImageResult:
-        async with connected(settings) as broker, Client(broker).running() as client:
-            directory = ServiceDirectory(broker, SystemClock(), verify=settings.verify_announcers)
-            given_id = await client.submit(
-                request,
-                job_id=job_id,
-                deadline_seconds=deadline,
-                priority=priority,
-                watch=True,
-                timeout_seconds=common.CONNECT_SECONDS,
-            )
-
-            def obstacles() -> tuple[str, ...]:
-                return directory.can_serve(TEXT2IMAGE, request).reasons
-
-            try:
-                async with running(directory=directory.run()):
-                    return await watched(client, given_id, timeout, errors, obstacles)
-            except TimeoutError:
-                raise SetupError(
-                    f"no result within {timeout:g} s, and job {given_id} goes on: submit the same "
-                    f"again with --job-id {given_id} to get it, or stop it with cancel"
-                ) from None
-
-    with writing():
-        # Before anything is sent: images that nobody can write down would be lost.
-        (out or Path()).parent.mkdir(parents=True, exist_ok=True)
-    result: Text2ImageResult = run(work())
-    if as_json:
-        sys.stdout.write(result.model_dump_json(indent=2) + "\n")
-        return
-    for warning in result.warnings:
-        warn(warning)
-    with writing():
-        for path in write_images(result.job_id, result.images, out):
-            say(str(path))
+app.command()(submit)
 
 
 @app.command()
@@ -249,16 +170,20 @@ def doctor() -> None:
 
 @app.command()
 def asyncapi(
+    component: Annotated[
+        str, typer.Option(help="Component whose document it is; others than text2image, too.")
+    ] = TEXT2IMAGE,
     write: Annotated[
         Path | None, typer.Option(help="Folder to write asyncapi.yaml and schemas/ into.")
     ] = None,
 ) -> None:
-    """Print the AsyncAPI document of the wire."""
+    """Print the AsyncAPI document of a service."""
+    built = ComponentLoader(ComponentRegistry(), read_settings()).build(component)
     if write is None:
-        sys.stdout.write(render_asyncapi())
+        sys.stdout.write(render_asyncapi(built.contract()))
         return
     with writing():
-        write_documents(write)
+        write_documents(write, built.contract())
 
 
 @app.command()

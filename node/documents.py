@@ -43,11 +43,11 @@ def render_schemas() -> dict[str, str]:
     }
 
 
-def write_documents(folder: Path) -> None:
-    """Write the document and the schemas into a folder. Raises OSError."""
+def write_documents(folder: Path, contract: ServiceContract | None = None) -> None:
+    """Write a service's document, and all schemas, into a folder. Raises OSError."""
     schemas = folder / SCHEMAS_FOLDER
     schemas.mkdir(parents=True, exist_ok=True)
-    (folder / ASYNCAPI_FILE).write_text(render_asyncapi(), encoding="utf-8")
+    (folder / ASYNCAPI_FILE).write_text(render_asyncapi(contract), encoding="utf-8")
     for name, text in render_schemas().items():
         (schemas / f"{name}.json").write_text(text, encoding="utf-8")
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from contracts.topology import EXCHANGES, request_queues, service_topology
 from node import __version__, cli, doctor
 from node.commands import common
-from node.errors import JobFailed
+from node.errors import JobFailed, SetupError
 from tests.fakes import InMemoryBroker
 from tests.unit.builders import failed, image, with_images
 
@@ -175,7 +175,7 @@ def test_a_job_that_takes_too_long_says_how_to_get_its_result(
         await broker.apply(service_topology("text2image"))
         yield broker
 
-    monkeypatch.setattr(cli, "connected", connected)
+    monkeypatch.setattr(common, "connected", connected)
     run = command("submit", "x", "--job-id", "mine", "--timeout", "0.05")
     (line,) = (line for line in run.err.splitlines() if line.startswith("error"))
     assert run.exit_code == 1
@@ -234,7 +234,7 @@ def test_a_job_that_failed_is_one_line_with_its_code(
         work.close()
         raise JobFailed(failed().result)
 
-    monkeypatch.setattr(cli, "run", fails)
+    monkeypatch.setattr(common, "run", fails)
     run = command("submit", "x")
     assert (run.exit_code, run.err) == (1, "error invalid_request: what went wrong\n")
 
@@ -244,7 +244,7 @@ def test_a_timeout_is_one_line_as_well(command: Command, monkeypatch: pytest.Mon
         work.close()
         raise TimeoutError
 
-    monkeypatch.setattr(cli, "run", times_out)
+    monkeypatch.setattr(common, "run", times_out)
     run = command("submit", "x")
     assert (run.exit_code, run.err) == (1, "error timed out\n")
 
@@ -254,9 +254,9 @@ def test_what_a_broker_says_is_printed_as_it_is(
 ) -> None:
     def fails(work: object) -> None:
         work.close()
-        raise cli.SetupError("queue [x] differs: [/red] arg 'x' [bold]")
+        raise SetupError("queue [x] differs: [/red] arg 'x' [bold]")
 
-    monkeypatch.setattr(cli, "run", fails)
+    monkeypatch.setattr(common, "run", fails)
     assert "[x] differs: [/red] arg 'x' [bold]" in command("submit", "x").err
 
 
@@ -283,7 +283,7 @@ def test_images_are_written_where_they_are_wanted(
         work.close()
         return with_images(*(image(f"{n}".encode(), n) for n in range(images)))
 
-    monkeypatch.setattr(cli, "run", succeeds)
+    monkeypatch.setattr(common, "run", succeeds)
     monkeypatch.chdir(tmp_path)
     run = command("submit", "x", *(["--out", out] if out else []))
     assert run.exit_code == 0
@@ -314,3 +314,10 @@ def test_components_that_cannot_be_served_together_are_one_line(
     ended = command("serve", *options)
     assert (ended.exit_code, len(ended.err.splitlines())) == (1, 1)
     assert words in ended.err
+
+
+def test_any_component_has_an_asyncapi_document() -> None:
+    result = CliRunner().invoke(cli.app, ["asyncapi", "--component", "captioner"])
+    document = yaml.safe_load(result.output)
+    assert document["info"]["title"] == "captioner"
+    assert list(document["channels"]["queue.captioner"]["messages"]) == ["CaptionerRequest"]
