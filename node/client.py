@@ -205,6 +205,10 @@ class Client:
         except Unroutable as error:
             raise Unroutable("no node is there to hear the cancel; try again later") from error
 
+    def forget(self, job_id: str) -> None:
+        """Wait no more for a job; who does so all the same gets BrokerUnavailable."""
+        self._give_up(job_id, BrokerUnavailable(f"job {job_id} is not waited for any more"))
+
     async def _publish_until_confirmed(self, pending: Submission) -> None:
         # A result that came meanwhile proves that the broker has the request.
         while not pending.confirmed.done():

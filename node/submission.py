@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from contracts.message import (
@@ -17,6 +17,9 @@ from contracts.message import (
 from contracts.result import JobResult
 from contracts.topology import REQUESTS, high_queue, model_routing_key
 from node.ports import OutgoingMessage, Properties
+
+MAX_MODEL_CHARS: Final = 193
+"""No longer one is offered, and routing keys have bounds: the service itself says what is wrong."""
 
 
 class Submission:
@@ -76,7 +79,7 @@ def request_message(
         given[HEADER_EXPIRYTIME] = format_time(deadline)
     model_id = getattr(request, "model", None)
     key = service
-    if model_id is not None:
+    if isinstance(model_id, str) and 0 < len(model_id) <= MAX_MODEL_CHARS:
         key = model_routing_key(service, model_id)
     elif priority >= HIGH_PRIORITY:
         key = high_queue(service)

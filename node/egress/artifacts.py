@@ -6,7 +6,7 @@ from typing import Final
 
 from contracts.result import JobResult
 from contracts.text2image import GeneratedImage, ResponseKind
-from node.errors import InternalError, ResultTooLarge, StoreError
+from node.errors import GenerationFailed, InternalError, ResultTooLarge, StoreError
 from node.ports import ArtifactStore
 
 PICTURES: Final = ("images", "drafts")
@@ -44,6 +44,9 @@ async def fit(result: JobResult, store: ArtifactStore | None, max_inline_bytes: 
 async def _stored(image: GeneratedImage, store: ArtifactStore) -> GeneratedImage:
     if image.uri is not None:
         return image
-    data = await asyncio.to_thread(base64.b64decode, image.b64_json or "")
+    try:
+        data = await asyncio.to_thread(base64.b64decode, image.b64_json or "")
+    except ValueError as error:
+        raise GenerationFailed(f"image {image.index} is not base64: {error}") from error
     uri = await store.put(data, image.sha256, image.media_type)
     return image.model_copy(update={"b64_json": None, "uri": uri})

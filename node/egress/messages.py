@@ -30,6 +30,8 @@ from node.job import Envelope, Outcome
 from node.ports import IncomingMessage, OutgoingMessage, Properties
 
 EVENT_EXPIRATION_SECONDS: Final = 30.0
+MAX_HEADER_CHARS: Final = 4000
+"""All headers of a message must fit into one AMQP frame; the result has the whole detail."""
 
 
 def result_message(
@@ -109,7 +111,7 @@ def dead_letter_message(
     assert error is not None
     headers = {
         HEADER_DEAD_CODE: error.code.value,
-        HEADER_DEAD_DETAIL: error.detail,
+        HEADER_DEAD_DETAIL: error.detail[:MAX_HEADER_CHARS],
         HEADER_DEAD_TIME: format_time(time),
         HEADER_ATTEMPT: error.attempt,
     }

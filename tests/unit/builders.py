@@ -49,8 +49,9 @@ def failed(
     code: FailureCode = FailureCode.INVALID_REQUEST,
     disposition: Disposition = Disposition.DEAD_LETTER,
     attempt: int = 1,
+    detail: str = "what went wrong",
 ) -> Outcome:
-    problem = Problem.of(code, "what went wrong", job_id=job_id, retryable=False, attempt=attempt)
+    problem = Problem.of(code, detail, job_id=job_id, retryable=False, attempt=attempt)
     result: JobResult = Text2ImageResult(job_id=job_id, status=Status.FAILED, error=problem)
     return Outcome(result, disposition)
 

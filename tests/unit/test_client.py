@@ -9,7 +9,7 @@ import pytest
 
 from contracts.events import ProgressEvent, StartedEvent, TerminalEvent
 from contracts.failure import FailureCode, Problem
-from contracts.message import HEADER_EXPIRYTIME, Message, format_time, parse_expirytime
+from contracts.message import HEADER_EXPIRYTIME, AnyMessage, Message, format_time, parse_expirytime
 from contracts.result import Status
 from contracts.text2image import Text2ImageRequest, Text2ImageResult
 from contracts.topology import CONTROL, EVENTS, service_topology
@@ -403,6 +403,30 @@ async def test_finished_requests_are_not_submitted_again(
     broker.subscriptions[0].lose()
     await until(lambda: len(node.requests()) == 3, "the pending request to come again")
     assert node.requests()[2].properties.message_id == pending
+
+
+async def test_forgotten_requests_are_not_submitted_again(
+    client: Client, broker: Broker, node: Node
+) -> None:
+    forgotten = await client.submit(REQUEST, watch=True)
+    waiting = asyncio.create_task(client.result(forgotten))
+    await asyncio.sleep(0)
+    client.forget(forgotten)
+    with pytest.raises(BrokerUnavailable, match="not waited for any more"):
+        await waiting
+    pending = await client.submit(OTHER)
+    broker.subscriptions[0].lose()
+    await until(lambda: len(node.requests()) == 3, "the pending request to come again")
+    assert node.requests()[2].properties.message_id == pending
+
+
+@pytest.mark.parametrize("model", [5, ["x"], {"a": 1}, "", "x" * 5000])
+async def test_a_model_that_is_no_name_is_left_to_the_service_to_refuse(
+    client: Client, node: Node, model: Any
+) -> None:
+    await client.submit(AnyMessage.model_validate({"prompt": "a cat", "model": model}))
+    (request,) = node.requests()
+    assert request.routing_key == "text2image"
 
 
 async def test_submitting_again_goes_on_while_the_broker_is_away(

@@ -6,7 +6,13 @@ import pytest
 
 from contracts.result import JobResult, Status
 from node.egress.artifacts import fit
-from node.errors import ArtifactCorrupt, InternalError, ResultTooLarge, StoreUnavailable
+from node.errors import (
+    ArtifactCorrupt,
+    GenerationFailed,
+    InternalError,
+    ResultTooLarge,
+    StoreUnavailable,
+)
 from tests.unit.builders import image, with_images
 
 DATA = b"the bytes of an image"
@@ -81,3 +87,11 @@ async def test_a_store_that_fails_is_a_fault_of_ours_and_may_pass(
     store.fault = fault
     with pytest.raises(InternalError, match="could not be kept for the caller: it is full"):
         await fit(with_images(image(DATA), by_reference=True), store, 1000)
+
+
+async def test_an_image_that_is_not_base64_is_the_fault_of_its_component(
+    store: InMemoryArtifacts,
+) -> None:
+    spoiled = image(DATA).model_copy(update={"b64_json": "ä"})
+    with pytest.raises(GenerationFailed, match="image 0 is not base64"):
+        await fit(with_images(spoiled, by_reference=True), store, 1000)

@@ -8,6 +8,7 @@ import pytest
 from contracts.events import StartedEvent
 from contracts.message import HEADER_EXPIRYTIME, format_time, parse_expirytime
 from node.egress.messages import (
+    MAX_HEADER_CHARS,
     dead_letter_message,
     event_message,
     forward_message,
@@ -153,3 +154,9 @@ def test_a_dead_letter_says_why_and_when() -> None:
     assert headers["x-dead-time"] == format_time(NOW)
     assert headers["x-attempt"] == 3
     assert message.body == b'{"prompt": "x"}'
+
+
+def test_the_headers_of_a_dead_letter_fit_into_a_frame_however_much_went_wrong() -> None:
+    outcome = failed(detail="x" * 3_000_000)
+    headers = dead_letter_message("text2image", original(), "job", outcome, NOW).properties.headers
+    assert len(headers["x-dead-detail"]) == MAX_HEADER_CHARS

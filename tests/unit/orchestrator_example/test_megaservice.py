@@ -56,7 +56,10 @@ def component(of: ServiceGraph = LINE, broker: Any = None, **settings: Any) -> M
     ("parameters", "why"),
     [
         ({"third": {}}, "parameters: no stage 'third'; there are: first, second"),
-        ({"second": {"text": "mine"}}, "'text' of stage 'second' is what the prompt or another stage gives it"),
+        (
+            {"second": {"text": "mine"}},
+            "'text' of stage 'second' is what the prompt or another stage gives it",
+        ),
         ({"first": {"text": "mine"}}, "'text' of stage 'first'"),
     ],
 )
