@@ -71,6 +71,8 @@ class StageReport(Message):
     """From the stage's beginning to its end, as this orchestrator saw it."""
     output: dict[str, Any] = Field(default_factory=dict)
     """What the stage's service answered."""
+    warnings: list[str] = Field(default_factory=list)
+    """What the stage's service changed or could not honour, in words."""
     error: Problem | None = None
     """Why the stage failed."""
     reason: str | None = None

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from contracts.control import CancelRequest
 from contracts.events import JobEvent
+from contracts.failure import FailureCode, Problem
 from contracts.message import (
     JSON_CONTENT_TYPE,
     Message,
@@ -49,7 +50,7 @@ from node.errors import (
 )
 from node.ports import Broker, OutgoingMessage, Properties
 from node.stores.artifacts import image_bytes
-from node.submission import Submission, request_message
+from node.submission import Submission, named_model, request_message
 from node.tasks import running
 from node.watches import Watches, terminal_event
 
@@ -206,8 +207,9 @@ class Client:
             raise Unroutable("no node is there to hear the cancel; try again later") from error
 
     def forget(self, job_id: str) -> None:
-        """Wait no more for a job; who does so all the same gets BrokerUnavailable."""
+        """Wait no more for a job, and let its result go; who waits on gets BrokerUnavailable."""
         self._give_up(job_id, BrokerUnavailable(f"job {job_id} is not waited for any more"))
+        self._settled.pop(job_id, None)
 
     async def _publish_until_confirmed(self, pending: Submission) -> None:
         # A result that came meanwhile proves that the broker has the request.
@@ -238,7 +240,7 @@ class Client:
         return Overloaded(f"the queue is full; try again in {wait} seconds", wait)
 
     def _unroutable(self, request: Message) -> Exception:
-        model_id = getattr(request, "model", None)
+        model_id = named_model(request)
         if model_id is not None:
             return ModelNotAvailable(f"no node ever offered the model {model_id!r}")
         return TopologyMismatch(
@@ -287,9 +289,24 @@ class Client:
             try:
                 result = self._result_model.model_validate_json(message.body)
             except ValidationError as error:
-                log.warning("client.result_not_understood", reason=str(error).splitlines()[0])
+                self._take_unreadable(message.properties.correlation_id, error)
                 continue
             self._take_result(result, message.properties.correlation_id)
+
+    def _take_unreadable(self, correlation_id: str | None, error: ValidationError) -> None:
+        """End the job whose answer cannot be read: to wait for another one would be in vain."""
+        first = error.errors(include_url=False, include_input=False)[0]
+        why = f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()[:500]
+        log.warning("client.result_not_understood", service=self._service, reason=why)
+        for job_id, pending in self._pending.items():
+            if pending.correlation_id == correlation_id:
+                detail = f"{self._service} answered what cannot be read: {why}"
+                problem = Problem.of(
+                    FailureCode.GENERATION_FAILED, detail, job_id=job_id, retryable=False
+                )
+                result = self._result_model(job_id=job_id, status=Status.FAILED, error=problem)
+                self._take_result(result, correlation_id)
+                return
 
     def _take_result(self, result: JobResult, correlation_id: str | None) -> None:
         pending = self._pending.get(result.job_id)

@@ -54,10 +54,11 @@ class RunningJob:
         """Ask the job to stop before its next inference step."""
         self._stop = Status.CANCELLED
         self.cancelled = True
+        self.handed_back = False
 
     def hand_back(self) -> None:
         """Ask the job to stop, so that another node can do it instead."""
-        self.handed_back = True
+        self.handed_back = not self.cancelled
         self._stop = Status.CANCELLED
 
     def inference_step(self, step: int, num_inference_steps: int) -> None:

@@ -13,7 +13,7 @@ from contracts.events import JobEvent, ProgressEvent
 from contracts.text2image import GeneratedImage, Text2ImageResult
 from node.client import Client
 from node.errors import StoreError
-from node.stores.artifacts import image_bytes
+from node.stores.artifacts import EXTENSIONS, image_bytes
 
 SILENCE_SECONDS: Final = 3.0
 """How long a job may lie in its queue before a person wonders why."""
@@ -87,7 +87,7 @@ def _written(image: GeneratedImage, path: Path) -> str:
 def _image_paths(job_id: str, images: Sequence[GeneratedImage], out: Path | None) -> Iterator[Path]:
     """Name a file for each image: numbered where there are several."""
     for position, image in enumerate(images):
-        suffix = "." + image.media_type.removeprefix("image/").replace("jpeg", "jpg")
+        suffix = "." + EXTENSIONS.get(image.media_type, "bin")
         number = f"-{position}" if len(images) > 1 else ""
         if out is None or out.is_dir():
             yield (out or Path()) / f"{job_id.replace('/', '_')}{number}{suffix}"

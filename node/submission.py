@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 from contracts.message import (
@@ -17,9 +17,6 @@ from contracts.message import (
 from contracts.result import JobResult
 from contracts.topology import REQUESTS, high_queue, model_routing_key
 from node.ports import OutgoingMessage, Properties
-
-MAX_MODEL_CHARS: Final = 193
-"""No longer one is offered, and routing keys have bounds: the service itself says what is wrong."""
 
 
 class Submission:
@@ -61,6 +58,14 @@ class Submission:
                 future.exception()  # that nobody waits is no fault
 
 
+def named_model(request: Message) -> str | None:
+    """Name the model whose queue a request goes to.
+
+    In a message whose fields are not known here, `model` may be anything: its service reads it.
+    """
+    return getattr(request, "model", None) if "model" in type(request).model_fields else None
+
+
 def request_message(
     service: str,
     request: Message,
@@ -77,9 +82,9 @@ def request_message(
     given = dict(headers or {})
     if deadline is not None:
         given[HEADER_EXPIRYTIME] = format_time(deadline)
-    model_id = getattr(request, "model", None)
+    model_id = named_model(request)
     key = service
-    if isinstance(model_id, str) and 0 < len(model_id) <= MAX_MODEL_CHARS:
+    if model_id is not None:
         key = model_routing_key(service, model_id)
     elif priority >= HIGH_PRIORITY:
         key = high_queue(service)

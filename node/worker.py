@@ -183,7 +183,8 @@ class Worker:
             job,
             delivery,
             self._component,
-            cancelled=self._ledger.is_buried(job.id, self._clock.monotonic()),
+            # A cancel from before a person replayed the request was meant for what failed then.
+            cancelled=not job.replay and self._ledger.is_buried(job.id, self._clock.monotonic()),
             has_store=self._execution.has_store,
             time=self._clock.time(),
         )
@@ -211,7 +212,7 @@ class Worker:
             if running.cancelled and outcome.disposition is Disposition.RETRY:
                 # It failed before it could stop; another attempt would not know of the cancel.
                 outcome = self._stopped(job, Status.CANCELLED)
-            if running.handed_back and not running.cancelled and outcome.status is Status.CANCELLED:
+            if running.handed_back and outcome.status is Status.CANCELLED:
                 self._give_back(job)
             else:
                 self._finish(job, outcome)
@@ -241,12 +242,16 @@ class Worker:
             self._tasks.spawn(self._answers.answer(asker, kept))
 
     def cancel(self, job_id: str) -> None:
-        """Stop a job: now, when it runs; at once, when it waits; on arrival, when it is unknown."""
-        if job_id in self._running:
-            self._running[job_id].cancel()
-        elif self._ledger.is_waiting(job_id):
-            self._stop_waiting(job_id, Status.CANCELLED)
-        elif not self._ledger.knows(job_id):
+        """Stop a job: now, when it runs; at once, when it waits; on arrival, when it is unknown.
+
+        Jobs that were started for it are stopped with it: who started them may be gone.
+        """
+        for each in self._ledger.family(job_id):
+            if each in self._running:
+                self._running[each].cancel()
+            elif self._ledger.is_waiting(each):
+                self._stop_waiting(each, Status.CANCELLED)
+        if not self._ledger.knows(job_id):
             self._ledger.bury(job_id, self._clock.monotonic())
         log.info("job.cancel_requested", job_id=job_id, running=job_id in self._running)
 

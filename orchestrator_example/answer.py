@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contracts.megaservice import MegaServiceResult, StageReport
 from contracts.text2image import GeneratedImage
+from node.egress.artifacts import PICTURES
 from orchestrator_example.graph import ServiceGraph
 from orchestrator_example.planning import WENT_WELL, end_of, unmet
 
@@ -30,17 +31,23 @@ def chain_result(
         last = {name for name in pictures if not pictures.keys() & graph.below(name)}
         chosen = [name for name in graph.order() if name in last]
     images = _distinct(image for name in chosen for image in pictures.get(name, ()))
-    others = _distinct(image for name in graph.order() for image in pictures.get(name, ()))
+    outputs = [reports[name].output for name in graph.order() if name in reports]
+    others = _distinct(i for each in outputs for name in PICTURES for i in images_of(each, name))
     return MegaServiceResult(
         job_id=job_id,
         status=status,
         error=error,
-        warnings=unmet(graph, reports),
+        warnings=[*_warnings(graph, reports), *unmet(graph, reports)],
         metadata=metadata,
         stages={name: _without_bytes(reports[name]) for name in graph.order() if name in reports},
         images=list(images.values()),
         drafts=[image for sha256, image in others.items() if sha256 not in images],
     )
+
+
+def _warnings(graph: ServiceGraph, reports: Mapping[str, StageReport]) -> list[str]:
+    order = [name for name in graph.order() if name in reports]
+    return [f"{name}: {warning}" for name in order for warning in reports[name].warnings]
 
 
 def answers_of(result: MegaServiceResult) -> dict[str, dict[str, Any]]:
@@ -53,10 +60,10 @@ def answers_of(result: MegaServiceResult) -> dict[str, dict[str, Any]]:
     }
 
 
-def images_of(answer: Mapping[str, Any]) -> list[GeneratedImage]:
+def images_of(answer: Mapping[str, Any], name: str = "images") -> list[GeneratedImage]:
     """Read the pictures of a stage's answer; what is something else is none."""
     try:
-        return _IMAGES.validate_python(answer.get("images", []))
+        return _IMAGES.validate_python(answer.get(name, []))
     except ValidationError:
         return []
 
@@ -66,14 +73,13 @@ def _distinct(images: Any) -> dict[str, GeneratedImage]:
 
 
 def _without_bytes(report: StageReport) -> StageReport:
-    if not images_of(report.output):
-        return report
-    images = [{**image, "b64_json": None} for image in report.output["images"]]
-    return report.model_copy(update={"output": {**report.output, "images": images}})
+    return report.model_copy(update={"output": _with_bytes(report.output, {})})
 
 
-def _with_bytes(output: dict[str, Any], files: Mapping[str, str | None]) -> dict[str, Any]:
-    if not images_of(output):
-        return output
-    images = [{**image, "b64_json": files.get(image["sha256"])} for image in output["images"]]
-    return {**output, "images": images}
+def _with_bytes(output: Mapping[str, Any], files: Mapping[str, str | None]) -> dict[str, Any]:
+    pictures = {
+        name: [{**image, "b64_json": files.get(image["sha256"])} for image in output[name]]
+        for name in PICTURES
+        if images_of(output, name)
+    }
+    return {**output, **pictures}

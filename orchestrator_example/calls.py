@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, assert_never
 
 import structlog
 from pydantic import ValidationError
 
 from contracts.events import JobEvent, StageEvent, TerminalEvent
-from contracts.failure import FailureCode, Problem
+from contracts.failure import FailureCode
 from contracts.megaservice import StageReport, StageStatus
 from contracts.message import HEADER_REPLAY, AnyMessage
 from contracts.result import AnyResult, Status
@@ -17,17 +18,18 @@ from node.component import Invocation
 from node.errors import (
     BrokerUnavailable,
     JobNotSucceeded,
+    MessageTooLarge,
     MessagingError,
-    ModelNotAvailable,
     Overloaded,
     Unroutable,
 )
 from node.ingress.decoding import explain
 from node.ports import Clock
 from node.watches import terminal_event
+from orchestrator_example.ends import explained, failed
 from orchestrator_example.graph import Stage
 from orchestrator_example.journal import Journal, fingerprint, stage_job_id
-from orchestrator_example.policy import OnFailure, worth_another_attempt
+from orchestrator_example.policy import OnFailure, worth_a_fallback, worth_another_attempt
 from orchestrator_example.trace import stage_headers
 
 LATE_SECONDS: Final = 2.0
@@ -44,11 +46,19 @@ class _Done(NamedTuple):
     result: AnyResult
 
 
-class StageCalls:
-    """Has the stages of one chain done by their services.
+@dataclass(slots=True)
+class _Attempt:
+    """One job of a stage; `waits_for` says why its service does not have it yet."""
 
-    `open_jobs` are the jobs without an answer yet: their ids, and the services that have them.
-    """
+    stage: Stage
+    service: str
+    number: int
+    job_id: str
+    waits_for: str = ""
+
+
+class StageCalls:
+    """Has the stages of one chain done by their services."""
 
     def __init__(
         self,
@@ -63,7 +73,9 @@ class StageCalls:
         self._invocation = invocation
         self._clock = clock
         self._fraction = fraction
-        self.open_jobs: dict[str, str] = {}
+        self._log = log.bind(job_id=invocation.job_id)
+        # The jobs without an answer yet, and the services that have them.
+        self._open_jobs: dict[str, str] = {}
 
     async def perform(
         self, stage: Stage, request: Mapping[str, Any], numbers: Iterator[int]
@@ -76,13 +88,13 @@ class StageCalls:
         digest = await asyncio.to_thread(fingerprint, request)
         done = await self._try(stage, stage.service, request, digest, numbers)
         fallback = stage.policy.fallback
-        if fallback is not None and done.result.status is Status.FAILED and not self._is_too_late():
+        if fallback is not None and worth_a_fallback(done.result) and not self._is_too_late():
             done = await self._try(stage, fallback, request, digest, numbers)
         return self._report(stage, done, round(self._clock.monotonic() - began, 3))
 
     async def cancel(self) -> None:
         """Stop every job that is still open."""
-        for job_id, service in list(self.open_jobs.items()):
+        for job_id, service in list(self._open_jobs.items()):
             await self._cancel_job(service, job_id)
 
     async def _try(
@@ -108,87 +120,98 @@ class StageCalls:
     ) -> AnyResult:
         """Have one job done, unless it was done before."""
         job_id = stage_job_id(self._invocation.job_id, stage.name, number, digest)
+        attempt = _Attempt(stage, service, number, job_id)
         replay = self._invocation.context.replay
         result = await self._journal.find(job_id, replay)
         if result is None:
-            self.open_jobs[job_id] = service
-            result = await self._call(stage, service, number, job_id, request)
+            self._open_jobs[job_id] = service
+            result = explained(await self._call(attempt, request))
             result = await self._journal.keep(digest, result, replay)
-            del self.open_jobs[job_id]
-        self._tell(stage, number, terminal_event(result))
-        log.info(
+            del self._open_jobs[job_id]
+        self._tell(attempt, terminal_event(result))
+        error = result.error
+        self._log.info(
             "stage.ended",
-            job_id=self._invocation.job_id,
             stage=stage.name,
+            service=service,
             stage_job_id=job_id,
             status=result.status.value,
-            detail=result.error.detail if result.error else None,
+            code=error.code.value if error else None,
+            detail=error.detail if error else None,
         )
         return result
 
-    async def _call(
-        self, stage: Stage, service: str, number: int, job_id: str, request: Mapping[str, Any]
-    ) -> AnyResult:
+    async def _call(self, attempt: _Attempt, request: Mapping[str, Any]) -> AnyResult:
+        job_id = attempt.job_id
         try:
             message = AnyMessage.model_validate(request)
         except ValidationError as error:
-            return _failed(job_id, FailureCode.INVALID_REQUEST, explain(error))
-        seconds = max(self._seconds_for(stage), 0.0)
+            return failed(job_id, FailureCode.INVALID_REQUEST, explain(error))
+        seconds = max(self._seconds_for(attempt.stage), 0.0)
         try:
             async with asyncio.timeout(seconds + LATE_SECONDS):
-                result = await self._answer(stage, service, number, job_id, message, seconds)
+                result = await self._answer(attempt, message, seconds)
         except TimeoutError:
-            await self._cancel_job(service, job_id)
-            result = _failed(job_id, FailureCode.DEADLINE_EXCEEDED, f"{service} gave no answer")
-        if result.status is Status.EXPIRED:
+            await self._cancel_job(attempt.service, job_id)
+            why = attempt.waits_for or "no node of it is there, or they are busy"
+        else:
+            if result.status is not Status.EXPIRED:
+                return result
             # That is the stage's timeout: only its own deadline makes a chain expire.
-            assert result.error is not None
-            detail = f"{result.error.detail} ({service} had {seconds:.3g} s)"
-            return _failed(job_id, FailureCode.DEADLINE_EXCEEDED, detail)
-        return result
+            why = result.error.detail if result.error else "it has expired"
+        detail = f"{attempt.service} gave no answer in {seconds:.3g} s: {why}"
+        return failed(job_id, FailureCode.DEADLINE_EXCEEDED, detail)
 
-    async def _answer(
-        self,
-        stage: Stage,
-        service: str,
-        number: int,
-        job_id: str,
-        message: AnyMessage,
-        seconds: float,
-    ) -> AnyResult:
+    async def _answer(self, attempt: _Attempt, message: AnyMessage, seconds: float) -> AnyResult:
         """Submit until the service has the job, and wait for what it says."""
-        context = self._invocation.context
-        client = self._clients[service]
+        context, job_id = self._invocation.context, attempt.job_id
+        client = self._clients[attempt.service]
         headers: dict[str, Any] = {
             HEADER_REPLAY: context.replay,
             **stage_headers(context.headers, self._invocation.job_id, job_id),
         }
         ends_at = self._clock.monotonic() + seconds
-        while True:
-            try:
-                await client.submit(
-                    message,
-                    job_id=job_id,
-                    deadline_seconds=ends_at - self._clock.monotonic(),
-                    priority=context.priority,
-                    headers=headers,
-                    watch=True,
-                )
-                return await self._result(client, stage, number, job_id)
-            except ModelNotAvailable as error:
-                return _failed(job_id, FailureCode.MODEL_NOT_AVAILABLE, error.detail)
-            except Overloaded as error:
-                wait_seconds, why = error.retry_after_seconds, str(error)
-            except MessagingError as error:
-                wait_seconds, why = UNAVAILABLE_SECONDS, str(error)
-            log.warning("stage.waits", stage=stage.name, stage_job_id=job_id, why=why)
-            await asyncio.sleep(wait_seconds)
-
-    async def _result(self, client: Client, stage: Stage, number: int, job_id: str) -> AnyResult:
-        """Wait for the result of a job; what it tells on its way is passed on."""
-        relay = asyncio.create_task(self._relay(client, stage, number, job_id))
         try:
-            result = await client.result(job_id)
+            while True:
+                try:
+                    await client.submit(
+                        message,
+                        job_id=job_id,
+                        deadline_seconds=ends_at - self._clock.monotonic(),
+                        priority=context.priority,
+                        headers=headers,
+                        watch=True,
+                    )
+                    attempt.waits_for = ""
+                    return await self._result(client, attempt)
+                except MessageTooLarge as error:
+                    detail = f"its request is too large for a message: {error}"
+                    return failed(job_id, FailureCode.INVALID_REQUEST, detail)
+                except (Overloaded, MessagingError) as error:
+                    await self._wait(attempt, error)
+        finally:
+            # A request that is not waited for any more must not be published again.
+            client.forget(job_id)
+
+    async def _wait(self, attempt: _Attempt, error: Overloaded | MessagingError) -> None:
+        if str(error) != attempt.waits_for:
+            attempt.waits_for = str(error)
+            self._log.warning(
+                "stage.waits",
+                stage=attempt.stage.name,
+                stage_job_id=attempt.job_id,
+                why=attempt.waits_for,
+            )
+        seconds = (
+            error.retry_after_seconds if isinstance(error, Overloaded) else UNAVAILABLE_SECONDS
+        )
+        await asyncio.sleep(seconds)
+
+    async def _result(self, client: Client, attempt: _Attempt) -> AnyResult:
+        """Wait for the result of a job; what it tells on its way is passed on."""
+        relay = asyncio.create_task(self._relay(client, attempt))
+        try:
+            result = await client.result(attempt.job_id)
         except JobNotSucceeded as error:
             result = error.result
         finally:
@@ -196,25 +219,24 @@ class StageCalls:
         assert isinstance(result, AnyResult)
         return result
 
-    async def _relay(self, client: Client, stage: Stage, number: int, job_id: str) -> None:
-        async for event in client.events(job_id):
+    async def _relay(self, client: Client, attempt: _Attempt) -> None:
+        async for event in client.events(attempt.job_id):
             if not isinstance(event, TerminalEvent):
-                self._tell(stage, number, event)
+                self._tell(attempt, event)
 
-    def _tell(self, stage: Stage, number: int, event: JobEvent) -> None:
+    def _tell(self, attempt: _Attempt, event: JobEvent) -> None:
+        name = attempt.stage.name
         if isinstance(event, StageEvent):
             # A mega-service is a stage here: its stages are named below it.
-            name, event = f"{stage.name}/{event.stage}", event.stage_event
-        else:
-            name = stage.name
-        self._invocation.stage(name, number, self._fraction(), event)
+            name, event = f"{name}/{event.stage}", event.stage_event
+        self._invocation.stage(name, attempt.number, self._fraction(), event)
 
     async def _cancel_job(self, service: str, job_id: str) -> None:
         try:
             await self._clients[service].cancel(job_id)
         except (Unroutable, BrokerUnavailable) as error:
             # Its deadline ends the job all the same.
-            log.warning("stage.not_cancelled", stage_job_id=job_id, why=str(error))
+            self._log.warning("stage.not_cancelled", stage_job_id=job_id, why=str(error))
 
     def _seconds_for(self, stage: Stage) -> float:
         deadline = self._invocation.context.deadline
@@ -234,6 +256,7 @@ class StageCalls:
             attempts=done.number,
             seconds=seconds,
             output=output,
+            warnings=done.result.warnings,
             error=done.result.error,
         )
 
@@ -253,9 +276,3 @@ class StageCalls:
                 return StageStatus.FAILED, {}
             case _ as never:
                 assert_never(never)
-
-
-def _failed(job_id: str, code: FailureCode, detail: str) -> AnyResult:
-    retryable = code is FailureCode.DEADLINE_EXCEEDED
-    problem = Problem.of(code, detail, job_id=job_id, retryable=retryable)
-    return AnyResult(job_id=job_id, status=Status.FAILED, error=problem)

@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+import pydantic_core
+
 from contracts.result import AnyResult, Status
 from node.job import Outcome
 from node.ports import Clock, KeptResult, ResultStore
@@ -32,7 +34,9 @@ def stage_job_id(chain_id: str, stage: str, number: int, digest: str) -> str:
 
 def fingerprint(request: Mapping[str, Any]) -> str:
     """Hash a stage's request."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    # As it goes on the wire: NaN is null there, and read back from the journal.
+    wire = pydantic_core.to_jsonable_python(request, inf_nan_mode="null")
+    return hashlib.sha256(json.dumps(wire, sort_keys=True).encode()).hexdigest()
 
 
 def make_journal(url: str | None, owner: str, max_age_seconds: float, clock: Clock) -> ResultStore:

@@ -12,6 +12,10 @@ class MappingError(ValueError):
     """A flow needs what is not there."""
 
 
+class RefusedParameter(MappingError):
+    """The caller gives a field that the graph makes itself."""
+
+
 def look_up(document: Any, path: str) -> Any:
     """Follow a path such as `images.0.sha256`. Raises MappingError."""
     found = document
@@ -31,9 +35,9 @@ def holds(condition: Condition | None, answer: Document) -> bool:
         return True
     try:
         if callable(condition):
-            return condition(answer)
+            return bool(condition(answer))
         return all(look_up(answer, path) == wanted for path, wanted in condition.items())
-    except (MappingError, LookupError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         return False
 
 
@@ -49,7 +53,9 @@ def stage_request(
     `answers` are those of the stages that ended well. Raises MappingError.
     """
     # What ended by chance before must not matter: another orchestrator makes the same request.
-    answers = {name: each for name, each in answers.items() if stage.name in graph.below(name)}
+    # Nor must the order in which they ended.
+    before = [name for name in graph.order() if stage.name in graph.below(name)]
+    answers = {name: answers[name] for name in before if name in answers}
     given = request.get("parameters", {}).get(stage.name, {})
     fields = _varied(graph, stage, {**stage.parameters, **given}, repeated)
     for flow in graph.flows_into(stage.name):
@@ -59,7 +65,12 @@ def stage_request(
     wanted = stage.kinds.takes.get(TEXT)
     if wanted is not None and wanted.removesuffix("[]") not in fields and "prompt" in request:
         _put(fields, wanted, request["prompt"])
-    return {**fields, **_built(stage, request, answers)}
+    built = _built(stage, request, answers)
+    if overruled := sorted(built.keys() & given.keys()):
+        raise RefusedParameter(
+            f"parameters: {overruled[0]!r} of stage {stage.name!r} is made by the graph"
+        )
+    return {**fields, **built}
 
 
 def _brought(flow: Flow, answer: Document) -> Iterator[tuple[str, Any]]:
@@ -85,7 +96,7 @@ def _built(stage: Stage, request: Document, answers: Mapping[str, Document]) -> 
     if stage.build is None:
         return {}
     try:
-        return stage.build(request, answers)
+        return dict(stage.build(request, answers))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise MappingError(f"the request of {stage.name!r} cannot be built: {error!r}") from error
 

@@ -18,12 +18,13 @@ from contracts.megaservice import (
     MegaServiceResult,
     StageReport,
 )
-from contracts.message import Message
+from contracts.message import MAX_FIELDS, Message
 from contracts.result import AnyResult, JobResult, Status
+from contracts.topology import CONSUMER_TIMEOUT_MS
 from node.app import SWEEP_SECONDS, SystemClock, make_broker
 from node.client import Client
 from node.component import Component, Health, Invocation, ReportLoad
-from node.errors import InvalidRequest, JobStopped
+from node.errors import InternalError, InvalidRequest, JobStopped, SetupError
 from node.job import stopped_problem
 from node.ports import Broker, ResultStore
 from node.settings import Settings
@@ -57,16 +58,21 @@ class MegaService(Component):
     graph: ClassVar[ServiceGraph]
 
     def __init__(self, settings: Settings, broker: Broker | None = None) -> None:
+        if self.name in self.graph.services():
+            raise SetupError(
+                f"{self.name} is a stage of itself: give it, or the stage's service, another name"
+            )
         self._broker = broker or make_broker(settings)
         self._clock = SystemClock()
         owner = f"{self.name}-{uuid4().hex[:12]}"
+        # As long as a chain may last, at the least.
+        self._answer_seconds = max(settings.result_seconds, CONSUMER_TIMEOUT_MS / 1000)
         self._answers: ResultStore = make_journal(
-            settings.result_store, owner, settings.result_seconds, self._clock
+            settings.result_store, owner, self._answer_seconds, self._clock
         )
         self._journal = Journal(self._answers)
         self._clients: dict[str, Client] = {}
         self._life: asyncio.Task[None] | None = None
-        self._result_seconds = settings.result_seconds
         self._is_durable = settings.result_store is not None
 
     def chosen(self, reports: Mapping[str, StageReport]) -> Sequence[str] | None:
@@ -98,11 +104,16 @@ class MegaService(Component):
         for name, fields in parameters.items():
             if name not in names:
                 raise InvalidRequest(
-                    f"parameters: no stage {name!r}; there are: {', '.join(names)}"
+                    f"parameters: no stage {name[:64]!r}; there are: {', '.join(names)}"
+                )
+            if len(fields) > MAX_FIELDS:
+                raise InvalidRequest(
+                    f"parameters: {len(fields)} fields for {name!r}, at most {MAX_FIELDS} are read"
                 )
             for fixed in fixed_fields(self.graph, self.graph.stage(name)) & fields.keys():
                 raise InvalidRequest(
-                    f"parameters: {fixed!r} of stage {name!r} is what another stage gives it"
+                    f"parameters: {fixed!r} of stage {name!r} is what the prompt "
+                    "or another stage gives it"
                 )
 
     async def invoke(self, request: Message, invocation: Invocation) -> JobResult:
@@ -143,19 +154,34 @@ class MegaService(Component):
         """
         work = asyncio.create_task(chain.run(calls), name=invocation.job_id)
         try:
-            while not work.done():
-                stopped = invocation.stop_requested()
-                if stopped is not None and invocation.handed_back:
-                    raise JobStopped(stopped)
-                if stopped is not None:
-                    chain.stopped(stopped)
-                    await calls.cancel()
-                    return stopped
-                await asyncio.wait({work}, timeout=STOP_POLL_SECONDS)
-            work.result()
+            stopped = await self._stopped_or_done(work, invocation)
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+        if stopped is None:
+            work.result()
+        elif invocation.handed_back:
+            raise JobStopped(stopped)
+        else:
+            # Not before the work has ended: it might begin one more job meanwhile.
+            chain.stopped(stopped)
+            await calls.cancel()
+        return stopped
+
+    async def _stopped_or_done(
+        self, work: asyncio.Task[None], invocation: Invocation
+    ) -> Status | None:
+        """Wait for the end of the work; say so when it is to stop before.
+
+        Raises InternalError when no answer could be heard any more: another orchestrator goes on.
+        """
+        assert self._life is not None
+        while not work.done():
+            if (stopped := invocation.stop_requested()) is not None:
+                return stopped
+            if self._life.done():
+                raise InternalError(self.health().detail)
+            await asyncio.wait({work, self._life}, timeout=STOP_POLL_SECONDS)
         return None
 
     async def _live(self, connected: asyncio.Event) -> None:
@@ -175,4 +201,4 @@ class MegaService(Component):
         """Forget what stages answered once their chains are long over."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            await self._answers.sweep(self._result_seconds)
+            await self._answers.sweep(self._answer_seconds)

@@ -171,7 +171,7 @@ def _as_run(graph: ServiceGraph, reports: Mapping[str, StageReport]) -> ServiceG
     flows = (flow for flow in graph.flows if {flow.before, flow.after} <= answered)
     return ServiceGraph(
         stages=tuple(stage for stage in graph.stages if stage.name in answered),
-        flows=tuple(flow for flow in flows if not obstacle(graph, flow, reports[flow.before])),
+        flows=tuple(flow for flow in flows if not obstacle(flow, reports[flow.before])),
     )
 
 

@@ -21,7 +21,7 @@ from contracts.megaservice import StageReport, StageStatus
 from contracts.result import Status
 from orchestrator_example.calls import StageCalls
 from orchestrator_example.graph import Document, ServiceGraph, Stage
-from orchestrator_example.mapping import MappingError, stage_request
+from orchestrator_example.mapping import MappingError, RefusedParameter, stage_request
 from orchestrator_example.planning import CHAIN_ENDS, WENT_WELL, due_repeat, next_steps
 
 log = structlog.get_logger(__name__)
@@ -50,18 +50,21 @@ class Chain:
                 ended, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
                 for task in ended:
                     self._ended(self._under_way.pop(task), task.result())
-            if self._under_way:
-                await calls.cancel()
         finally:
             for task in self._under_way:
                 task.cancel()
             await asyncio.gather(*self._under_way, return_exceptions=True)
+        self.stopped(Status.CANCELLED, "the end of another stage stopped it")
+        # What one stage that ended for all has left open; none of it can begin a job any more.
+        await calls.cancel()
 
-    def stopped(self, status: Status) -> None:
+    def stopped(self, status: Status, reason: str | None = None) -> None:
         """Report the stages that are under way as stopped."""
         for name in self._under_way.values():
             service = self._graph.stage(name).service
-            self.reports[name] = StageReport(service=service, status=StageStatus(status.value))
+            self.reports[name] = StageReport(
+                service=service, status=StageStatus(status.value), reason=reason
+            )
 
     def _begin_next(self, calls: StageCalls) -> bool:
         """Begin what can begin; False when nothing is left to wait for, or worth it."""
@@ -105,7 +108,7 @@ class Chain:
                     del self.reports[each]
 
     def _unmapped(self, stage: Stage, error: MappingError) -> StageReport:
-        problem = Problem.of(
-            FailureCode.GENERATION_FAILED, str(error), job_id=self._job_id, retryable=False
-        )
+        is_callers = isinstance(error, RefusedParameter)
+        code = FailureCode.INVALID_REQUEST if is_callers else FailureCode.GENERATION_FAILED
+        problem = Problem.of(code, str(error), job_id=self._job_id, retryable=False)
         return StageReport(service=stage.service, status=StageStatus.FAILED, error=problem)

@@ -24,6 +24,10 @@ _OTHERS_FAULTS: Final = frozenset({FailureCode.INTERNAL, FailureCode.OUT_OF_MEMO
 BLACK_LIST: Final = "downstream_black_list"
 """Field of an answer, as OPEA's guardrails write it: patterns of stages that must not follow."""
 
+MAX_PATTERNS: Final = 64
+# With groups or many repetitions, a pattern can keep a process busy for hours.
+_SIMPLE: Final = re.compile(r"[\w.|^$-]{0,128}(?:\*[\w.|^$-]{0,128}){0,3}")
+
 Reports = Mapping[str, StageReport]
 
 
@@ -45,11 +49,11 @@ def next_steps(graph: ServiceGraph, reports: Reports, begun: Set[str]) -> NextSt
     for stage in graph.startable(reports, begun):
         bans = [f"{name} black-lists {stage.name}" for name in _banning(graph, reports, stage)]
         flows = graph.flows_into(stage.name)
-        obstacles = [obstacle(graph, flow, reports[flow.before]) for flow in flows]
+        obstacles = [obstacle(flow, reports[flow.before]) for flow in flows]
         if not bans and (not obstacles or None in obstacles):
             steps.begin.append(stage)
         else:
-            reasons = dict.fromkeys([*bans, *filter(None, obstacles)])
+            reasons = [*bans, *filter(None, obstacles)]
             steps.pass_over[stage.name] = "; ".join(reasons)
     return steps
 
@@ -64,14 +68,12 @@ def _banning(graph: ServiceGraph, reports: Reports, stage: Stage) -> list[str]:
     ]
 
 
-def obstacle(graph: ServiceGraph, flow: Flow, before: StageReport) -> str | None:
+def obstacle(flow: Flow, before: StageReport) -> str | None:
     """Say why a flow is not taken; None when it is."""
     if before.status is StageStatus.SKIPPED and flow.when is None:
         return None
     if before.status not in WENT_WELL:
         return f"{flow.before} was {before.status.value.replace('_', ' ')}"
-    if is_black_listed(graph.stage(flow.after), before.output):
-        return f"{flow.before} black-lists {flow.after}"
     if not holds(flow.when, before.output):
         return f"the condition after {flow.before} does not hold"
     return None
@@ -81,11 +83,15 @@ def is_black_listed(stage: Stage, answer: Mapping[str, Any]) -> bool:
     """Say whether an answer forbids a stage that follows; an unreadable list forbids all."""
     patterns = answer.get(BLACK_LIST) or []
     patterns = [patterns] if isinstance(patterns, str) else patterns
-    if not isinstance(patterns, list):
+    if not isinstance(patterns, list) or len(patterns) > MAX_PATTERNS:
         return True
     try:
-        return any(re.search(p, name) for p in patterns for name in (stage.name, stage.service))
-    except (re.error, TypeError, OverflowError, RecursionError):
+        return any(
+            not _SIMPLE.fullmatch(pattern) or re.search(pattern, name)
+            for pattern in patterns
+            for name in (stage.name, stage.service)
+        )
+    except (re.error, TypeError):
         return True
 
 
@@ -113,7 +119,8 @@ def end_of(graph: ServiceGraph, reports: Reports, job_id: str) -> tuple[Status, 
     """Say how a chain ended whose stages have all ended, or one of them for all."""
     for stage_status, status in CHAIN_ENDS.items():
         for name, report in reports.items():
-            if report.status is stage_status:
+            # One with a reason was stopped by the end of another.
+            if report.status is stage_status and report.reason is None:
                 return status, _problem_of(name, report, job_id)
     ends = [reports[stage.name] for stage in graph.last() if stage.name in reports]
     if all(report.status is StageStatus.NOT_TAKEN for report in ends):

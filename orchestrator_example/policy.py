@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from contracts.failure import FailureCode, Problem
+from contracts.result import JobResult, Status
 
 FINAL: Final = frozenset(
     {
@@ -48,6 +49,13 @@ class Policy:
             raise ValueError("`substitute` belongs to on_failure = substitute, which needs it")
         if not 0 < self.timeout_seconds < math.inf or self.retries < 0:
             raise ValueError("timeout_seconds is a number over 0, and retries is 0 or more")
+
+
+def worth_a_fallback(result: JobResult) -> bool:
+    """Say whether another service may do it; what is refused for safety must not find a way."""
+    error = result.error
+    is_refused = error is not None and error.code is FailureCode.SAFETY_REFUSED
+    return result.status is Status.FAILED and not is_refused
 
 
 def worth_another_attempt(error: Problem | None) -> bool:

@@ -97,8 +97,10 @@ class BestOf(MegaService):
             if name.startswith("text2image-") and reports[name].output
         ]
         judge = reports.get("captioner")
-        best = (judge.output.get("best") if judge else None) or 0
-        return painted[best : best + 1]
+        best = judge.output.get("best") if judge else None
+        if isinstance(best, int) and 0 <= best < len(painted):
+            return [painted[best]]
+        return painted[:1]
 
 
 class RepaintRequest(MegaServiceRequest):

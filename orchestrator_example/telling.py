@@ -6,6 +6,7 @@ from typing import Any, Final
 from contracts.events import ProgressEvent, StageEvent, TerminalEvent
 from contracts.megaservice import MegaServiceResult, StageReport, StageStatus
 from contracts.result import Status
+from orchestrator_example.answer import images_of
 
 MARKS: Final[Mapping[StageStatus, str]] = {
     StageStatus.SUCCEEDED: "ok",
@@ -55,8 +56,8 @@ def _outcome(report: StageReport) -> str:
 def _said(output: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(text := output.get("text"), str):
         yield f'"{text}"' if len(text) <= LONGEST_TEXT else f'"{text[: LONGEST_TEXT - 1]}…"'
-    for image in output.get("images") or []:
-        yield f"{image['width']}x{image['height']} picture, seed {image['seed']}"
+    for image in images_of(output):
+        yield f"{image.width}x{image.height} picture, seed {image.seed}"
     if (matches := output.get("matches")) is not None:
         yield "shows the prompt" if matches else "does not show the prompt"
 

@@ -54,6 +54,11 @@ def translated() -> Iterator[None]:
     except (AMQPError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError) as error:
         # aiormq and aio-pika raise RuntimeError for closed channels and connections.
         raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # aiormq ends a call in flight with a bare Exception when its connection is closed.
+        raise BrokerUnavailable("the connection was closed during the call") from error
     except asyncio.CancelledError as error:
         # aiormq cancels calls in flight when heartbeats stay away. Nobody cancelled this task:
         # let through, it would end the task without a word.

@@ -18,7 +18,7 @@ async def fit(result: JobResult, store: ArtifactStore | None, max_inline_bytes: 
 
     Raises ResultTooLarge where there is no store, InternalError where the store fails.
     """
-    pictures = {name: images for name in PICTURES if (images := getattr(result, name, None))}
+    pictures = {name: images for name in PICTURES if (images := _images(result, name))}
     parameters = getattr(result, "parameters", None)
     by_reference = getattr(parameters, "response", None) is ResponseKind.REFERENCE
     size = sum(len(image.b64_json or "") for images in pictures.values() for image in images)
@@ -39,6 +39,13 @@ async def fit(result: JobResult, store: ArtifactStore | None, max_inline_bytes: 
             f"the images take {size} bytes, more than a message carries: sent by reference"
         )
     return result.model_copy(update={**stored, "warnings": warnings})
+
+
+def _images(result: JobResult, name: str) -> list[GeneratedImage]:
+    """Find the images of a field; a service may call something else by its name."""
+    found = getattr(result, name, None)
+    is_ours = isinstance(found, list) and all(isinstance(each, GeneratedImage) for each in found)
+    return found if is_ours and found else []
 
 
 async def _stored(image: GeneratedImage, store: ArtifactStore) -> GeneratedImage:

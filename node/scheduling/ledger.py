@@ -110,6 +110,10 @@ class Ledger:
         """Say whether the job is here."""
         return job_id in self._jobs
 
+    def family(self, job_id: str) -> list[str]:
+        """List a job and those that were started for it, as far as they are here."""
+        return [each for each in self._jobs if job_id in _ancestors(each)]
+
     def is_waiting(self, job_id: str) -> bool:
         """Say whether the job is here and has not started."""
         entry = self._jobs.get(job_id)
@@ -126,9 +130,17 @@ class Ledger:
             self._tombstones.popitem(last=False)
 
     def is_buried(self, job_id: str, now: float) -> bool:
-        """Say whether the job was cancelled before it came."""
-        until = self._tombstones.get(job_id)
-        return until is not None and now < until
+        """Say whether the job, or one that it was started for, was cancelled before it came."""
+        return any(now < self._tombstones.get(each, now) for each in _ancestors(job_id))
+
+
+def _ancestors(job_id: str) -> list[str]:
+    """List a job and those that it was started for: `a:b` was started for `a`.
+
+    A mega-service names the jobs of its stages so.
+    """
+    words = job_id.split(":")
+    return [":".join(words[: count + 1]) for count in range(len(words))]
 
 
 def _has_not_started(entry: _Entry) -> bool:

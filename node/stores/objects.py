@@ -1,5 +1,6 @@
 """Objects below one URL, read and written off the event loop and within bounds."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -12,6 +13,10 @@ R = TypeVar("R")
 
 SWEEP_SECONDS: Final = 120.0
 """Bound of one listing during a sweep, which nobody waits for."""
+
+
+STOOD_STILL_SECONDS: Final = 0.5
+"""A timeout that comes so late says more about this process than about the store."""
 
 
 class Objects:
@@ -79,9 +84,13 @@ class Objects:
         self, call: Callable[..., R], *args: Any, timeout_seconds: float | None = None
     ) -> R:
         bound = timeout_seconds or self._timeout_seconds
+        began = time.monotonic()
         try:
             return await self._threads.run(partial(call, *args), bound)
         except TimeoutError as error:
+            if time.monotonic() - began > bound + STOOD_STILL_SECONDS:
+                # This process stood still, and the store may have answered long ago.
+                return await self._run(call, *args, timeout_seconds=timeout_seconds)
             why = f"no answer within {bound:g} s; is it reachable?"
             raise StoreUnavailable(f"the store {self.label}: {why}") from error
         except StoreUnavailable:

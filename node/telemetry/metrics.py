@@ -81,7 +81,9 @@ class Metrics:
         timings = outcome.result.timings
         work_seconds = timings.total_seconds - timings.queue_seconds
         self.processing_seconds += work_seconds
-        images = len(getattr(outcome.result, "images", ()))
+        made = getattr(outcome.result, "images", None)
+        # A service may call something else by that name.
+        images = len(made) if isinstance(made, list) else 0
         if images:
             self._images.inc(images)
             self._latest_seconds_per_image.append(work_seconds / images)

@@ -5,6 +5,7 @@ from contracts.failure import FailureCode, Problem
 from contracts.megaservice import MegaServiceResult, StageReport, StageStatus
 from contracts.result import Status
 from orchestrator_example.telling import event_text, is_end, report_lines
+from tests.unit.builders import image
 
 HEAD = {"job_id": "chain:stage:1:0", "sequence": 1, "time": "2026-01-31T12:00:00.000Z"}
 PROBLEM = Problem.of(FailureCode.GENERATION_FAILED, "it broke", job_id="j", retryable=False)
@@ -26,7 +27,7 @@ def test_events_are_told_in_a_few_words() -> None:
 
 
 def test_each_stage_is_a_line_with_its_outcome() -> None:
-    picture = {"width": 128, "height": 64, "seed": 7, "b64_json": None}
+    picture = image(b"", 0).model_copy(update={"width": 128, "height": 64, "seed": 7}).model_dump()
     stages = {
         "writer": StageReport(
             service="w", status=StageStatus.SUCCEEDED, output={"text": "x" * 100}, attempts=1
