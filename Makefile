@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 WITH_BROKER := $(PYTHON) -m deploy.local_broker run --
 QUIET := TRANSFORMERS_VERBOSITY=error DIFFUSERS_VERBOSITY=error
 
-LONG_FAULTS := $(filter-out %test_harness.py %test_nodes.py %test_unfit.py,$(wildcard tests/faults/test_*.py))
+LONG_FAULTS := $(filter-out %test_harness.py %test_nodes.py %test_unfit.py %test_chain_deaths.py,$(wildcard tests/faults/test_*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-megaservice test test-faults test-rabbitmq-4 soak check bench install format clean train-demo-models eval-demo-models
@@ -46,9 +46,10 @@ test-rabbitmq-4: $(INSTALLED)  ## everything that speaks to a broker, on RabbitM
 		tests/integration/test_discovery_outages.py tests/e2e
 	@env -u NODE_AMQP_URL -u NODE_TEST_AMQP_URL TEXT2IMAGE_RABBITMQ_ROOT=$(RABBITMQ_4) $(BIN)/python -m tests.faults.run
 
-soak: $(INSTALLED)  ## 3 nodes, 500 jobs, faults drawn from a seed; then properties and bad links for long
+soak: $(INSTALLED)  ## 500 jobs, 200 chains, faults drawn from a seed; then properties and bad links for long
 	@$(BIN)/python -m tests.faults.soak $(SOAK)
-	@JOB_LIFE_EXAMPLES=8000 JOB_LIFE_LENGTH=5 $(BIN)/python -m pytest tests/properties
+	@$(BIN)/python -m tests.faults.soak_chains --chains 200 --seed 1
+	@JOB_LIFE_EXAMPLES=8000 JOB_LIFE_LENGTH=5 CHAIN_LIFE_EXAMPLES=4000 $(BIN)/python -m pytest tests/properties
 	@$(BIN)/python -m pytest tests/faults/soak_links.py
 
 check: $(INSTALLED)  ## format, lint, types, imports and unit tests

@@ -7,6 +7,8 @@ import pytest
 
 from tests.faults.harness.account import Account
 from tests.faults.harness.broker import FaultyBroker
+from tests.faults.harness.chain_account import ChainAccount
+from tests.faults.harness.chain_fleet import CHAIN_SERVICES, ChainFleet
 from tests.faults.harness.fleet import Fleet
 from tests.faults.harness.proxy import Proxy
 
@@ -72,3 +74,21 @@ def bad_link(broker: FaultyBroker) -> Iterator[Proxy]:
     """A link to the broker that can be made bad."""
     with Proxy(broker.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def chain_fleet(broker: FaultyBroker, tmp_path: Path) -> Iterator[ChainFleet]:
+    """Services, and orchestrators of chains of them."""
+    broker.services |= CHAIN_SERVICES
+    with ChainFleet([broker.url], tmp_path) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+async def chains(
+    broker: FaultyBroker, chain_fleet: ChainFleet, request: pytest.FixtureRequest
+) -> AsyncIterator[ChainAccount]:
+    """The books of this scenario's chains."""
+    async with ChainAccount.open([broker.url], chain_fleet, request.node.name) as account:
+        account.store = chain_fleet.store
+        yield account

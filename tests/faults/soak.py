@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from node.errors import BrokerUnavailable, Overloaded, TopologyMismatch, Unroutable
 from node.log import configure_logging
@@ -51,6 +51,8 @@ KINDS: Final[Mapping[str, float]] = {
 class Soak:
     """One run; everything random is drawn from `seed`."""
 
+    pause_seconds: ClassVar[tuple[float, float]] = PAUSE_SECONDS
+
     def __init__(
         self,
         broker: FaultyBroker,
@@ -58,11 +60,13 @@ class Soak:
         proxies: Sequence[Proxy],
         account: Account,
         seed: int,
+        outstanding: int = OUTSTANDING,
     ) -> None:
         self._broker = broker
         self._fleet = fleet
         self._proxies = proxies
         self._account = account
+        self._outstanding = outstanding
         self._jobs = random.Random(f"jobs {seed}")
         self._chaos = random.Random(f"faults {seed}")
         self.kinds: Counter[str] = Counter()
@@ -70,7 +74,7 @@ class Soak:
 
     async def submit(self, count: int) -> None:
         """Submit so many jobs, a few at a time."""
-        room = asyncio.Semaphore(OUTSTANDING)
+        room = asyncio.Semaphore(self._outstanding)
         async with asyncio.TaskGroup() as tasks:
             for number in range(count):
                 await room.acquire()
@@ -81,8 +85,8 @@ class Soak:
         """Inject one fault after the other until cancelled, and heal each."""
         faults = self._faults()
         while True:
-            await asyncio.sleep(self._chaos.uniform(*PAUSE_SECONDS))
-            name = self._chaos.choice(sorted(faults))
+            await asyncio.sleep(self._chaos.uniform(*self.pause_seconds))
+            name = self._draw(sorted(faults))
             self.faults[name] += 1
             fault = asyncio.create_task(self._one(name, faults[name]))
             try:
@@ -90,6 +94,9 @@ class Soak:
             except asyncio.CancelledError:
                 await fault  # what has begun is healed
                 raise
+
+    def _draw(self, faults: Sequence[str]) -> str:
+        return self._chaos.choice(faults)
 
     async def _one(self, name: str, fault: Callable[[], Awaitable[None]]) -> None:
         self._account.injected(name)
@@ -105,31 +112,31 @@ class Soak:
         given: dict[str, Any] = {"steps": steps, "seed": number}
         match kind:
             case "asked twice":
-                await _confirmed(submit, paced(**given), job_id=job_id)
+                await confirmed(submit, paced(**given), job_id=job_id)
                 await asyncio.sleep(delay)
-                await _confirmed(submit, paced(**given), job_id=job_id)
+                await confirmed(submit, paced(**given), job_id=job_id)
             case "cancelled":
                 either = ("cancelled", "succeeded")
-                await _confirmed(submit, paced(**given), job_id=job_id, ends=either)
+                await confirmed(submit, paced(**given), job_id=job_id, ends=either)
                 await asyncio.sleep(delay)
-                await _confirmed(self._account.cancel, job_id)
+                await confirmed(self._account.cancel, job_id)
             case "with a deadline":
                 late = {"ends": ("expired", "succeeded"), "deadline_seconds": 2.0 + 3 * delay}
-                await _confirmed(submit, paced(**given), job_id=job_id, **late)
+                await confirmed(submit, paced(**given), job_id=job_id, **late)
             case "bad":
                 wrong = paced(**given, failure="generation")
-                await _confirmed(submit, wrong, job_id=job_id, ends=("generation_failed",))
+                await confirmed(submit, wrong, job_id=job_id, ends=("generation_failed",))
             case "out of memory once":
                 once = paced(**given, failure="out_of_memory", times=1)
-                await _confirmed(submit, once, job_id=job_id)
+                await confirmed(submit, once, job_id=job_id)
             case "crashes once":
-                await _confirmed(submit, paced(**given, failure="bug", times=1), job_id=job_id)
+                await confirmed(submit, paced(**given, failure="bug", times=1), job_id=job_id)
             case "kept for a caller without a queue":
                 stranger = self._account.submit_raw
-                await _confirmed(stranger, paced(**given), job_id=job_id, answered=False)
+                await confirmed(stranger, paced(**given), job_id=job_id, answered=False)
                 return  # it is read when all is over
             case _:
-                await _confirmed(submit, paced(**given), job_id=job_id)
+                await confirmed(submit, paced(**given), job_id=job_id)
         await self._account.result(job_id, SETTLE_SECONDS)
 
     def _faults(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -209,7 +216,7 @@ class Soak:
         proxy.restore()
 
 
-async def _confirmed(call: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> None:
+async def confirmed(call: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> None:
     """Ask again until the broker confirms, as a patient caller does: the job id stays the same."""
     while True:
         try:

@@ -6,14 +6,15 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 from uuid import uuid4
 
 import aio_pika
 from pydantic import ValidationError
 
+from contracts.message import Message
 from contracts.result import JobResult, Status
-from contracts.text2image import Text2ImageRequest, Text2ImageResult
+from contracts.text2image import Text2ImageResult
 from contracts.topology import results_queue
 from node.amqp.translation import from_aio_pika
 from node.client import KEPT_RESULTS, Client
@@ -34,8 +35,12 @@ QUIET_SECONDS: Final = 0.6
 class Account:
     """Submits jobs through a real client, and as a stranger with raw messages; keeps count.
 
-    An end is `succeeded`, `cancelled`, `expired`, or the code of a failure.
+    An end is `succeeded`, `cancelled`, `expired`, or the code of a failure. Subclasses keep the
+    books of another service.
     """
+
+    service: ClassVar[str] = SERVICE
+    result_model: ClassVar[type[JobResult]] = Text2ImageResult
 
     def __init__(self, urls: Sequence[str], fleet: Fleet, scenario: str) -> None:
         self.fleet = fleet
@@ -48,7 +53,7 @@ class Account:
         self._noted: list[tuple[str, float]] = []
         self._strays: list[str] = []
         self.broker = TappedBroker(urls, self._hear)
-        self.client = Client(self.broker)
+        self.client = Client(self.broker, self.service, self.result_model)
         self.caller = Caller(self.broker)
 
     @classmethod
@@ -65,14 +70,14 @@ class Account:
 
     async def submit(
         self,
-        request: Text2ImageRequest | None = None,
+        request: Message | None = None,
         *,
         job_id: str | None = None,
         ends: Iterable[str] = ("succeeded",),
         **options: Any,
     ) -> str:
         """Submit through the client; its errors are recorded and raised."""
-        request = request or paced()
+        request = request or self.plain()
         entry = self._enter(job_id or uuid4().hex, request, ends)
         await self.client.submit(request, job_id=entry.job_id, **options)
         entry.confirmed = True
@@ -87,7 +92,7 @@ class Account:
 
     async def submit_raw(
         self,
-        request: Text2ImageRequest | None = None,
+        request: Message | None = None,
         *,
         job_id: str | None = None,
         ends: Iterable[str] = ("succeeded",),
@@ -98,7 +103,7 @@ class Account:
         `properties` are those of `tests.harness.Caller.publish`; with `answered=False` the
         result goes to the queue of kept results.
         """
-        request = request or paced()
+        request = request or self.plain()
         entry = self._enter(job_id or uuid4().hex, request, ends)
         entry.raw = True
         entry.asked += 1
@@ -111,9 +116,7 @@ class Account:
         """Broadcast a cancel."""
         await self.client.cancel(job_id)
 
-    async def result(
-        self, job_id: str, patience_seconds: float = PATIENCE_SECONDS
-    ) -> Text2ImageResult:
+    async def result(self, job_id: str, patience_seconds: float = PATIENCE_SECONDS) -> Any:
         """Wait until a caller sees the result of a job, whatever it is."""
         entry = self.entries[job_id]
         await until(
@@ -121,7 +124,7 @@ class Account:
         )
         return self._seen(entry)[0]
 
-    async def copies(self, job_id: str, count: int) -> list[Text2ImageResult]:
+    async def copies(self, job_id: str, count: int) -> list[Any]:
         """Wait until so many copies of a job's result arrived."""
         entry = self.entries[job_id]
         await until(lambda: len(entry.copies) >= count, f"{job_id} has {count} copies")
@@ -154,13 +157,29 @@ class Account:
         report.write()
         return report
 
+    def plain(self) -> Message:
+        """Make the request of a scenario that says nothing about it."""
+        return paced()
+
+    def jobs(self, begun: Iterable[str]) -> Iterable[str]:
+        """Name the jobs whose generations are counted; `begun` are those that nodes began."""
+        return self.entries
+
+    def is_right(self, entry: Entry, result: Any) -> bool:
+        """Say whether a result is what its request asks for."""
+        return is_right(entry, result)
+
+    def wrong_work(self) -> list[str]:
+        """Say in words what nodes did that they must not do."""
+        return []
+
     def _quiet(self) -> bool:
         return time.monotonic() > max(self._results, default=0.0) + QUIET_SECONDS
 
     def _missing(self) -> list[Entry]:
         return [each for each in self.entries.values() if each.confirmed and not self._seen(each)]
 
-    def _enter(self, job_id: str, request: Text2ImageRequest, ends: Iterable[str]) -> Entry:
+    def _enter(self, job_id: str, request: Message, ends: Iterable[str]) -> Entry:
         entry = Entry(job_id, request, frozenset(ends))
         return self.entries.setdefault(job_id, entry)
 
@@ -168,7 +187,7 @@ class Account:
         if (result := await self._result_of(entry)) is not None:
             entry.visible.append(result)
 
-    async def _result_of(self, entry: Entry) -> Text2ImageResult | None:
+    async def _result_of(self, entry: Entry) -> JobResult | None:
         """Return what a caller sees; nothing when the client gave up, or forgot the job."""
         try:
             result: JobResult = await self.client.result(entry.job_id)
@@ -177,15 +196,14 @@ class Account:
         except (NodeError, KeyError) as error:
             self._strays.append(f"no result of {entry.job_id}: {error!r}")
             return None
-        assert isinstance(result, Text2ImageResult)
         return result
 
     def _hear(self, message: IncomingMessage) -> None:
         """Take in whatever arrives on a queue of ours."""
-        if message.properties.type != f"{SERVICE}.result":
+        if message.properties.type != f"{self.service}.result":
             return
         try:
-            result = Text2ImageResult.model_validate_json(message.body)
+            result = self.result_model.model_validate_json(message.body)
         except ValidationError as error:
             self._strays.append(f"unreadable result: {error}")
             return
@@ -196,7 +214,7 @@ class Account:
             return
         entry.copies.append(result)
 
-    def _seen(self, entry: Entry) -> list[Text2ImageResult]:
+    def _seen(self, entry: Entry) -> list[JobResult]:
         return entry.copies[:1] if entry.raw else entry.visible
 
     async def _read_kept(self) -> bool:
@@ -215,7 +233,7 @@ class Account:
     async def _read_kept_from(self, url: str) -> None:
         connection = await aio_pika.connect(url)
         async with connection, connection.channel() as channel:
-            queue = await channel.get_queue(results_queue(SERVICE), ensure=False)
+            queue = await channel.get_queue(results_queue(self.service), ensure=False)
             while (message := await queue.get(no_ack=True, fail=False)) is not None:
                 self._hear(from_aio_pika(message))
 
@@ -237,7 +255,7 @@ class Account:
         lost = [entry.job_id for entry in confirmed if not self._seen(entry)]
         twice = {each.job_id for each in confirmed if len(each.visible) > each.asked}
         twice.update(otherwise)
-        unexpected = [*self._strays, *self.fleet.crashes()]
+        unexpected = [*self._strays, *self.fleet.crashes(), *self.wrong_work()]
         unexpected += [why for entry in self.entries.values() for why in self._wrong(entry)]
         ends = Counter(self._seen(each)[0].status for each in confirmed if self._seen(each))
         begun = Counter(g.job_id for g in self.fleet.generations() if g.what == "started")
@@ -255,7 +273,7 @@ class Account:
             second_copies=sum(max(len(e.copies) - e.asked, 0) for e in confirmed),
             recovered=sum(1 for e in unconfirmed if e.copies or begun[e.job_id]),
             unexpected=len(unexpected),
-            generations_per_job=dict(sorted(Counter(begun[j] for j in self.entries).items())),
+            generations_per_job=dict(sorted(Counter(begun[j] for j in self.jobs(begun)).items())),
             recovery_seconds=self._recoveries(),
             seconds=round(time.monotonic() - self._opened_at, 2),
             problems=(
@@ -270,8 +288,8 @@ class Account:
         for result in entry.copies:
             if ending(result) not in entry.ends:
                 wrong.append(f"{entry.job_id} ended as {ending(result)}: {result.error}")
-            elif result.status is Status.SUCCEEDED and not is_right(entry, result):
-                wrong.append(f"{entry.job_id} has other images than its request asks for")
+            elif result.status is Status.SUCCEEDED and not self.is_right(entry, result):
+                wrong.append(f"{entry.job_id} has another answer than its request asks for")
         if len({ending(result) for result in entry.copies}) > 1:
             wrong.append(f"{entry.job_id} ended in {[ending(result) for result in entry.copies]}")
         return wrong

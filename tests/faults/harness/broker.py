@@ -25,10 +25,11 @@ NOTHING: Final = ("^$", "^$", "^$")
 
 
 class FaultyBroker:
-    """Verbs on one broker; `private` is the broker itself."""
+    """Verbs on one broker; `private` is the broker itself, `services` are those it serves."""
 
     def __init__(self, private: PrivateBroker | None = None) -> None:
         self.private = private or PrivateBroker()
+        self.services = {SERVICE}
         self._undo: dict[str, Callable[[], Awaitable[None]]] = {}
 
     @property
@@ -163,11 +164,12 @@ class FaultyBroker:
         await self.clean()
 
     async def clean(self) -> None:
-        """Delete every queue of ours."""
+        """Delete every queue of our services."""
         connection = await aio_pika.connect(self.url)
         async with connection, connection.channel() as channel:
-            for queue in service_topology(SERVICE, [MODEL]).queues:
-                await channel.queue_delete(queue.name)
+            for service in self.services:
+                for queue in service_topology(service, [MODEL]).queues:
+                    await channel.queue_delete(queue.name)
 
     async def eval(self, expression: str) -> str:
         """Evaluate an Erlang expression in the broker."""

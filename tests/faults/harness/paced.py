@@ -100,7 +100,7 @@ class Generation:
 
     job_id: str
     instance: str
-    what: Literal["started", "finished"]
+    what: Literal["started", "finished", "stopped"]
     time: float
 
 
