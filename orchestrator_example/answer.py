@@ -20,10 +20,12 @@ def chain_result(
     job_id: str,
     metadata: dict[str, str],
     chosen: Sequence[str] | None = None,
+    superseded: Sequence[StageReport] = (),
 ) -> MegaServiceResult:
     """Say how a chain ended. `chosen` are the stages whose pictures the chain ends with.
 
-    Unless it is given: the last ones of their branches that made pictures.
+    Unless it is given: the last ones of their branches that made pictures. Other pictures are
+    drafts, those of `superseded` reports too.
     """
     status, error = end_of(graph, reports, job_id)
     pictures = {name: made for name, r in reports.items() if (made := images_of(r.output))}
@@ -31,7 +33,8 @@ def chain_result(
         last = {name for name in pictures if not pictures.keys() & graph.below(name)}
         chosen = [name for name in graph.order() if name in last]
     images = _distinct(image for name in chosen for image in pictures.get(name, ()))
-    outputs = [reports[name].output for name in graph.order() if name in reports]
+    standing = [reports[name] for name in graph.order() if name in reports]
+    outputs = [report.output for report in (*superseded, *standing)]
     others = _distinct(i for each in outputs for name in PICTURES for i in images_of(each, name))
     return MegaServiceResult(
         job_id=job_id,

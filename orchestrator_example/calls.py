@@ -30,6 +30,7 @@ from orchestrator_example.ends import explained, failed
 from orchestrator_example.graph import Stage
 from orchestrator_example.journal import Journal, fingerprint, stage_job_id
 from orchestrator_example.policy import OnFailure, worth_a_fallback, worth_another_attempt
+from orchestrator_example.service_clients import ServiceClients
 from orchestrator_example.trace import stage_headers
 
 LATE_SECONDS: Final = 2.0
@@ -62,7 +63,7 @@ class StageCalls:
 
     def __init__(
         self,
-        clients: Mapping[str, Client],
+        clients: ServiceClients,
         journal: Journal,
         invocation: Invocation,
         clock: Clock,
@@ -153,7 +154,8 @@ class StageCalls:
                 result = await self._answer(attempt, message, seconds)
         except TimeoutError:
             await self._cancel_job(attempt.service, job_id)
-            why = attempt.waits_for or "no node of it is there, or they are busy"
+            obstacles = self._clients.obstacles(attempt.service, message)
+            why = attempt.waits_for or obstacles or "its nodes are busy"
         else:
             if result.status is not Status.EXPIRED:
                 return result

@@ -32,8 +32,8 @@ class GraphError(ValueError):
 class Stage:
     """A vertex: `name` is its own in the graph, `service` the one whose queue does the work.
 
-    Its request is made of `parameters` (fields that are always the same), of the caller's
-    parameters for this stage, and over these of what flows in, and of what `build` makes.
+    Its request is made of `parameters` (the graph's own defaults), over these of the caller's
+    parameters for this stage, of what flows in, and of what `build` makes.
     `kinds` says which fields stand for text and image, where the service is not a known one.
     """
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from contracts.message import MAX_SEED
 from orchestrator_example.graph import Condition, Document, Flow, ServiceGraph, Stage
 
 TEXT: Final = "text"
@@ -123,4 +124,5 @@ def _varied(
 def _added(value: Any, number: int) -> Any:
     if isinstance(value, list):
         return [_added(each, number) for each in value]
-    return value + number if isinstance(value, int) and not isinstance(value, bool) else value
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return (value + number) % (MAX_SEED + 1) if is_whole else value

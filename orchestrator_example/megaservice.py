@@ -6,7 +6,6 @@ result is confirmed, dropped by nobody, done once, cancelled and expired like ev
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from typing import Any, ClassVar, Final
 from uuid import uuid4
 
@@ -19,10 +18,9 @@ from contracts.megaservice import (
     StageReport,
 )
 from contracts.message import MAX_FIELDS, Message
-from contracts.result import AnyResult, JobResult, Status
+from contracts.result import JobResult, Status
 from contracts.topology import CONSUMER_TIMEOUT_MS
 from node.app import SWEEP_SECONDS, SystemClock, make_broker
-from node.client import Client
 from node.component import Component, Health, Invocation, ReportLoad
 from node.errors import InternalError, InvalidRequest, JobStopped, SetupError
 from node.job import stopped_problem
@@ -35,6 +33,7 @@ from orchestrator_example.graph import ServiceGraph
 from orchestrator_example.journal import Journal, make_journal
 from orchestrator_example.mapping import fixed_fields
 from orchestrator_example.orchestrator import Chain
+from orchestrator_example.service_clients import ServiceClients
 from orchestrator_example.trace import trace_id
 
 STOP_POLL_SECONDS: Final = 0.1
@@ -62,8 +61,13 @@ class MegaService(Component):
             raise SetupError(
                 f"{self.name} is a stage of itself: give it, or the stage's service, another name"
             )
-        self._broker = broker or make_broker(settings)
         self._clock = SystemClock()
+        self._clients = ServiceClients(
+            broker or make_broker(settings),
+            self.graph.services(),
+            self._clock,
+            verify=settings.verify_announcers,
+        )
         owner = f"{self.name}-{uuid4().hex[:12]}"
         # As long as a chain may last, at the least.
         self._answer_seconds = max(settings.result_seconds, CONSUMER_TIMEOUT_MS / 1000)
@@ -71,7 +75,6 @@ class MegaService(Component):
             settings.result_store, owner, self._answer_seconds, self._clock
         )
         self._journal = Journal(self._answers)
-        self._clients: dict[str, Client] = {}
         self._life: asyncio.Task[None] | None = None
         self._is_durable = settings.result_store is not None
 
@@ -128,7 +131,12 @@ class MegaService(Component):
         stopped = await self._run(chain, calls, invocation)
         metadata = getattr(request, "metadata", {})
         result = chain_result(
-            self.graph, chain.reports, invocation.job_id, metadata, self.chosen(chain.reports)
+            self.graph,
+            chain.reports,
+            invocation.job_id,
+            metadata,
+            self.chosen(chain.reports),
+            chain.superseded,
         )
         if stopped is None:
             return result
@@ -186,14 +194,10 @@ class MegaService(Component):
 
     async def _live(self, connected: asyncio.Event) -> None:
         """Keep the clients of all services running."""
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._broker.running())
-            for service in self.graph.services():
-                client = Client(self._broker, service, AnyResult)
-                self._clients[service] = await stack.enter_async_context(client.running())
-            background = running(answers=self._answers.run(), sweep=self._sweep())
-            await stack.enter_async_context(background)
-            await self._broker.wait_until_connected()
+        async with (
+            self._clients.running(),
+            running(answers=self._answers.run(), sweep=self._sweep()),
+        ):
             connected.set()
             await asyncio.Event().wait()
 

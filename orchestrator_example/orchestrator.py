@@ -28,13 +28,17 @@ log = structlog.get_logger(__name__)
 
 
 class Chain:
-    """Runs one request; `reports` tell at any time what became of each stage."""
+    """Runs one request; `reports` tell at any time what became of each stage.
+
+    `superseded` are the reports of what was made again.
+    """
 
     def __init__(self, graph: ServiceGraph, request: Document, job_id: str) -> None:
         self._graph = graph
         self._request = request
         self._job_id = job_id
         self.reports: dict[str, StageReport] = {}
+        self.superseded: list[StageReport] = []
         self._under_way: dict[asyncio.Task[StageReport], str] = {}
         self._numbers: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
         self._repeated: dict[str, int] = defaultdict(int)
@@ -105,7 +109,7 @@ class Chain:
                 self._repeated[first] += 1
                 log.info("stages.repeated", job_id=self._job_id, first=first, last=name)
                 for each in self._graph.between(first, name):
-                    del self.reports[each]
+                    self.superseded.append(self.reports.pop(each))
 
     def _unmapped(self, stage: Stage, error: MappingError) -> StageReport:
         is_callers = isinstance(error, RefusedParameter)

@@ -15,6 +15,7 @@ from orchestrator_example.graph import ServiceGraph
 from orchestrator_example.policy import OnFailure, Policy
 from tests.chains import ChainWorld
 from tests.harness import PATIENCE_SECONDS, World, until
+from tests.unit.builders import image
 
 PROMPT = MegaServiceRequest(prompt="a red cat")
 
@@ -200,6 +201,44 @@ async def test_a_stage_that_gives_no_answer_in_its_time_has_failed(chains: Chain
         with pytest.raises(JobFailed, match=r"deadline_exceeded.*gave no answer in 0\.5 s"):
             await client.result(await client.submit(PROMPT), PATIENCE_SECONDS)
     await until(lambda: slow.stopped, "the stop of the stage's job")
+
+
+async def test_a_stage_whose_service_nobody_serves_says_so(chains: ChainWorld) -> None:
+    policy = Policy(timeout_seconds=0.5)
+    await chains.orchestrate(ServiceGraph().add(chains.stage("nobody", policy=policy)))
+    async with chains.client() as client:
+        with pytest.raises(JobFailed, match=r"gave no answer in 0\.5 s: there is no queue"):
+            await client.result(await client.submit(PROMPT), PATIENCE_SECONDS)
+    node = await chains.serve("nobody")
+    node.hold = True
+    async with chains.client() as client:
+        with pytest.raises(JobFailed, match=r"gave no answer in 0\.5 s: "):
+            await client.result(await client.submit(PROMPT), PATIENCE_SECONDS)
+
+
+async def test_a_rejected_picture_is_a_draft(chains: ChainWorld) -> None:
+    await chains.serve("maker", lambda request, _: {"images": [picture(request["seed"])]})
+    await chains.serve("judge", lambda request, _: {"good": request["seed"] == 8})
+    graph = (
+        ServiceGraph()
+        .add(chains.stage("maker"))
+        .add(chains.stage("judge"))
+        .flow_to("maker", "judge", {"seed": "images.0.seed"})
+        .repeat("maker", "judge", {"good": True}, vary={"seed": 1})
+    )
+    await chains.orchestrate(graph)
+    request = MegaServiceRequest(prompt="x", parameters={"maker": {"seed": 7}})
+    async with chains.client() as client:
+        result = await client.result(await client.submit(request), PATIENCE_SECONDS)
+    assert [image.seed for image in result.images] == [8]
+    assert [image.seed for image in result.drafts] == [7]
+    assert result.drafts[0].b64_json is not None
+    assert result.stages["maker"].output["images"][0]["b64_json"] is None
+
+
+def picture(seed: int) -> dict[str, Any]:
+    """Make a picture as a service answers it."""
+    return image(str(seed).encode()).model_copy(update={"seed": seed}).model_dump()
 
 
 async def test_all_stages_tell_their_progress_in_one_stream_and_one_trace(

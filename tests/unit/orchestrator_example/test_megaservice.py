@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from contracts.megaservice import MegaServiceRequest
+from contracts.topology import service_topology
 from node.errors import InvalidRequest
 from node.settings import Settings
 from node.tasks import running
@@ -28,6 +29,7 @@ class LosingBroker(InMemoryBroker):
 
     def __init__(self) -> None:
         super().__init__()
+        self.server.declare(service_topology("mega"))
         self.lost = asyncio.Event()
         self.reachable = asyncio.Event()
 
@@ -49,7 +51,10 @@ def ignore(_: Any) -> None:
 
 
 def component(of: ServiceGraph = LINE, broker: Any = None, **settings: Any) -> MegaService:
-    return served(of, "mega")(Settings(**settings), broker or InMemoryBroker())
+    if broker is None:
+        broker = InMemoryBroker()
+        broker.server.declare(service_topology("mega"))
+    return served(of, "mega")(Settings(**settings), broker)
 
 
 @pytest.mark.parametrize(
