@@ -29,7 +29,7 @@ from node.amqp.broker import AmqpBroker
 from node.component import Component, ComponentLoader
 from node.discovery.announcer import Announcer, questions_for
 from node.discovery.identity import Identity
-from node.errors import NodeUnfit, StoreError
+from node.errors import BrokerUnavailable, NodeUnfit, StoreError
 from node.execution import Execution
 from node.ports import Broker, ResultStore, Subscribed, Subscription
 from node.settings import Settings
@@ -44,6 +44,7 @@ from node.telemetry.metrics import Metrics
 from node.worker import Worker
 
 FLUSH_SECONDS = 2.0
+UNAVAILABLE_SECONDS = 1.0
 SWEEP_SECONDS = 600.0
 
 log = structlog.get_logger(__name__)
@@ -116,7 +117,7 @@ class Node:
             running(loop_lag=self._health.watch_loop()),
             self.broker.running(),
         ):
-            if not await self._unless_stopped(self._prepare_topology()):
+            if not await self._unless_stopped(self._prepare_start()):
                 return
             async with running(announcer=self._announcer.run(), control=self._obey()):
                 loading = loader.load(self._component, self._on_load)
@@ -209,6 +210,17 @@ class Node:
             await self.broker.apply(topology)
         else:
             await self.broker.check(topology)
+
+    async def _prepare_start(self) -> None:
+        """Prepare the topology, however long the broker takes to be of use."""
+        while True:
+            try:
+                await self._prepare_topology()
+            except BrokerUnavailable as error:
+                log.warning("topology.tried_again", reason=str(error))
+                await asyncio.sleep(UNAVAILABLE_SECONDS)
+            else:
+                return
 
     async def _prepare_consuming(self) -> None:
         """Let no job arrive before its cancel can be heard."""
