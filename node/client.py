@@ -40,6 +40,7 @@ from node.errors import (
     JobExpired,
     JobFailed,
     JobNotSucceeded,
+    MessageTooLarge,
     MessagingError,
     ModelNotAvailable,
     NodeError,
@@ -273,6 +274,8 @@ class Client:
         except (BrokerUnavailable, PublishRefused) as error:
             log.warning("client.resubmit_failed", job_id=job_id, reason=str(error))
             return False
+        except MessageTooLarge as error:
+            self._give_up(job_id, error)
         except MessagingError as error:
             log.error("client.resubmit_refused", job_id=job_id, reason=str(error))
             self._give_up(job_id, self._unroutable(pending.request))

@@ -124,5 +124,8 @@ def _varied(
 def _added(value: Any, number: int) -> Any:
     if isinstance(value, list):
         return [_added(each, number) for each in value]
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return (value + number) % (MAX_SEED + 1) if is_whole else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    # After the largest seed comes 0. What is no seed is not made one.
+    wraps = value <= MAX_SEED < value + number
+    return value + number - (MAX_SEED + 1 if wraps else 0)

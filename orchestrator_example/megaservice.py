@@ -109,11 +109,15 @@ class MegaService(Component):
                 raise InvalidRequest(
                     f"parameters: no stage {name[:64]!r}; there are: {', '.join(names)}"
                 )
-            if len(fields) > MAX_FIELDS:
+            stage = self.graph.stage(name)
+            fixed_names = fixed_fields(self.graph, stage)
+            count = len(fields.keys() | stage.parameters.keys() | fixed_names)
+            if count > MAX_FIELDS:
                 raise InvalidRequest(
-                    f"parameters: {len(fields)} fields for {name!r}, at most {MAX_FIELDS} are read"
+                    f"parameters: {count} fields for {name!r}, with those of the graph; "
+                    f"at most {MAX_FIELDS} are read"
                 )
-            for fixed in fixed_fields(self.graph, self.graph.stage(name)) & fields.keys():
+            for fixed in fixed_names & fields.keys():
                 raise InvalidRequest(
                     f"parameters: {fixed!r} of stage {name!r} is what the prompt "
                     "or another stage gives it"

@@ -1,6 +1,7 @@
 """What a caller sees: one result a job, whatever the broker does in between."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -9,7 +10,14 @@ import pytest
 
 from contracts.events import ProgressEvent, StartedEvent, TerminalEvent
 from contracts.failure import FailureCode, Problem
-from contracts.message import HEADER_EXPIRYTIME, AnyMessage, Message, format_time, parse_expirytime
+from contracts.message import (
+    HEADER_EXPIRYTIME,
+    MAX_FIELDS,
+    AnyMessage,
+    Message,
+    format_time,
+    parse_expirytime,
+)
 from contracts.result import Status
 from contracts.text2image import Text2ImageRequest, Text2ImageResult
 from contracts.topology import CONTROL, EVENTS, service_topology
@@ -222,6 +230,38 @@ async def test_an_answer_that_makes_no_sense_is_survived(client: Client, node: N
     assert (await client.result(job_id, 10)).status is Status.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"oops",
+        b"\xff",
+        b"[]",
+        b'{"job_id": "%s"}',
+        b'{"job_id": "%s", "status": "done"}',
+        b'{"job_id": "%s", "status": "succeeded", "deep": ' + b"[" * 300 + b"]" * 300 + b"}",
+        json.dumps(dict.fromkeys(map(str, range(MAX_FIELDS + 1)))).encode(),
+    ],
+)
+async def test_a_job_whose_answer_cannot_be_read_has_failed_and_only_that_job(
+    client: Client, node: Node, body: bytes
+) -> None:
+    job_id, other = await client.submit(REQUEST, watch=True), await client.submit(REQUEST)
+    asked, next_one = node.requests()
+    given = asked.properties
+    body = body.replace(b"%s", job_id.encode())
+    await node.send(body, str(given.reply_to), given.correlation_id)
+    with pytest.raises(JobFailed, match="text2image answered what cannot be read: ") as raised:
+        await client.result(job_id, 10)
+    assert raised.value.result.job_id == job_id
+    assert [event.event for event in await collected(client, job_id)] == ["failed"]
+    await node.answer(asked)
+    await node.answer(next_one)
+    assert (await client.result(other, 10)).status is Status.SUCCEEDED
+    with pytest.raises(JobFailed):
+        await client.result(job_id, 10)
+
+
 async def test_waiting_for_a_result_has_a_bound_and_the_job_goes_on(
     client: Client, node: Node
 ) -> None:
@@ -248,6 +288,18 @@ async def test_results_are_kept_in_bounds(
     await client.result(ids[2], 10)
     with pytest.raises(KeyError):
         await client.result(ids[0])
+
+
+async def test_a_result_that_was_had_can_be_forgotten(client: Client, node: Node) -> None:
+    job_id, other = await client.submit(REQUEST), await client.submit(REQUEST)
+    for request in node.requests():
+        await node.answer(request)
+    await client.result(other, 10)
+    await client.result(job_id, 10)
+    client.forget(job_id)
+    with pytest.raises(KeyError):
+        await client.result(job_id)
+    assert (await client.result(other)).job_id == other
 
 
 async def test_the_same_id_and_body_is_the_same_job(client: Client, node: Node) -> None:

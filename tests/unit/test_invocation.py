@@ -78,6 +78,17 @@ async def test_a_job_that_is_handed_back_stops_and_is_marked(
     assert running.handed_back
 
 
+@pytest.mark.parametrize("order", [["hand_back", "cancel"], ["cancel", "hand_back"]])
+async def test_a_cancel_counts_more_than_a_hand_back_whichever_came_first(
+    offered: Offered, clock: ManualClock, order: list[str]
+) -> None:
+    running = run(offered, clock)
+    for each in order:
+        getattr(running, each)()
+    assert running.stop_requested() is Status.CANCELLED
+    assert (running.cancelled, running.handed_back) == (True, False)
+
+
 async def test_a_thread_reports_and_the_event_loop_publishes(
     offered: Offered, clock: ManualClock
 ) -> None:

@@ -50,6 +50,17 @@ def test_a_folder_takes_images_named_after_their_job(tmp_path: Path) -> None:
     assert write_images(result.job_id, result.images, tmp_path) == [str(tmp_path / "a_b.png")]
 
 
+@pytest.mark.parametrize(
+    "media_type", ["image/x/../../../elsewhere", "image/../elsewhere", "/etc/x", "", "image/PNG\n"]
+)
+def test_no_media_type_leads_out_of_the_folder(tmp_path: Path, media_type: str) -> None:
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    hostile = image(FIRST).model_copy(update={"media_type": media_type})
+    assert write_images("job", [hostile], folder) == [str(folder / "job.bin")]
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [folder / "job.bin"]
+
+
 def test_an_image_past_its_retention_is_told_with_its_uri_and_the_others_are_written(
     by_reference: Text2ImageResult, tmp_path: Path
 ) -> None:

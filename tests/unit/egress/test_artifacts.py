@@ -1,10 +1,11 @@
 """Images go by reference when the caller wants that, or a message cannot carry them."""
 
 import base64
+from typing import Any
 
 import pytest
 
-from contracts.result import JobResult, Status
+from contracts.result import AnyResult, JobResult, Status
 from node.egress.artifacts import fit
 from node.errors import (
     ArtifactCorrupt,
@@ -95,3 +96,12 @@ async def test_an_image_that_is_not_base64_is_the_fault_of_its_component(
     spoiled = image(DATA).model_copy(update={"b64_json": "ä"})
     with pytest.raises(GenerationFailed, match="image 0 is not base64"):
         await fit(with_images(spoiled, by_reference=True), store, 1000)
+
+
+@pytest.mark.parametrize("images", [None, 5, "a.png", ["a.png"], [{"b64_json": "x"}], {"0": 1}, []])
+async def test_what_a_service_calls_images_and_is_something_else_is_left_alone(
+    store: InMemoryArtifacts, images: Any
+) -> None:
+    result = AnyResult.model_validate({"job_id": "j", "status": "succeeded", "images": images})
+    assert await fit(result, store, 0) is result
+    assert store.kept == {}

@@ -91,3 +91,22 @@ def test_what_is_called_images_and_is_something_else_is_left_alone() -> None:
         made = result(graph("a"), a=report(images=images))
         assert made.images == []
         assert made.stages["a"].output == {"images": images}
+
+
+def test_drafts_of_a_chain_within_a_chain_keep_no_bytes_in_the_report() -> None:
+    draft, last = (image(each).model_dump(mode="json") for each in (b"draft", b"last"))
+    made = result(graph("inner"), inner=report(images=[last], drafts=[draft]))
+    assert [each.sha256 for each in made.images] == [last["sha256"]]
+    assert [each.sha256 for each in made.drafts] == [draft["sha256"]]
+    output = made.stages["inner"].output
+    assert [each["b64_json"] for each in output["images"] + output["drafts"]] == [None, None]
+    for each in (draft, last):
+        assert made.to_json().decode().count(each["b64_json"]) == 1
+    assert answers_of(made)["inner"] == {"images": [last], "drafts": [draft]}
+
+
+def test_warnings_of_stages_carry_their_names_in_the_order_of_the_graph() -> None:
+    warned = report().model_copy(update={"warnings": ["it was ignored"]})
+    made = result(LINE, b=warned, a=warned, c=report())
+    assert made.warnings == ["a: it was ignored", "b: it was ignored"]
+    assert made.stages["a"].warnings == ["it was ignored"]

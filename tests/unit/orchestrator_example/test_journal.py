@@ -1,5 +1,7 @@
 """Ids of the stages' jobs, and which of their answers still count."""
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +59,13 @@ def test_another_chain_stage_number_or_request_is_another_job() -> None:
 
 def test_a_stage_adds_no_dot_to_the_routing_keys_of_its_job() -> None:
     assert "." not in stage_job_id("chain", "a.b", 1, DIGEST)
+
+
+def test_what_is_null_on_the_wire_has_the_fingerprint_of_null() -> None:
+    digest = fingerprint({"x": [None]})
+    for value in (math.nan, math.inf, -math.inf):
+        assert fingerprint({"x": [value]}) == digest
+    assert fingerprint({"x": [0.0]}) != digest
 
 
 def test_a_fingerprint_is_that_of_the_fields_and_not_of_their_order() -> None:

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from contracts.message import MAX_SEED
 from orchestrator_example.graph import ServiceGraph
 from orchestrator_example.kinds import Kinds
 from orchestrator_example.mapping import (
     MappingError,
+    RefusedParameter,
     fixed_fields,
     holds,
     look_up,
@@ -50,6 +52,8 @@ def test_a_condition_may_be_a_call() -> None:
     assert holds(lambda answer: answer["a"]["0"] == "zero", ANSWER)
     assert not holds(lambda answer: answer["missing"] > 0, ANSWER)
     assert not holds(lambda answer: answer["images"][3], ANSWER)
+    assert not holds(lambda answer: answer["text"] > 0.5, ANSWER), "it cannot be compared"
+    assert not holds(lambda answer: answer["text"].lower() == "x", ANSWER)
     with pytest.raises(ZeroDivisionError):
         holds(lambda _: 1 // 0, ANSWER)
 
@@ -144,6 +148,21 @@ def test_a_call_that_cannot_make_a_request_fails_the_stage(wrong: Any) -> None:
         stage_request(made, made.stage("a"), {}, {})
 
 
+def test_a_call_sees_answers_in_the_order_of_the_graph_whatever_ended_first() -> None:
+    join = stage("join", build=lambda _, answers: {"texts": list(answers)})
+    made = graph("a", "b", join).flow_to("a", "join", {}).flow_to("b", "join", {})
+    for order in (("a", "b"), ("b", "a")):
+        answers = {name: {"text": name} for name in order}
+        assert stage_request(made, join, {}, answers)["texts"] == ["a", "b"]
+
+
+def test_a_parameter_that_a_call_makes_is_refused_and_one_of_the_graph_is_made_anew() -> None:
+    made = graph(stage("a", parameters={"seed": 1}, build=lambda *_: {"seed": 43}))
+    assert stage_request(made, made.stage("a"), {"prompt": "p"}, {})["seed"] == 43
+    with pytest.raises(RefusedParameter, match="'seed' of stage 'a' is made by the graph"):
+        stage_request(made, made.stage("a"), {"parameters": {"a": {"seed": 7}}}, {})
+
+
 def repeated(**parameters: Any) -> list[dict[str, Any]]:
     """Make the requests of a stage that is repeated twice."""
     made = graph(stage("a", kinds=Kinds()), "b").flow_to("a", "b", {})
@@ -162,6 +181,10 @@ def repeated(**parameters: Any) -> list[dict[str, Any]]:
         ({"seed": None}, [{"seed": None}] * 3),
         ({"seed": True}, [{"seed": True}] * 3),
         ({"seed": "7"}, [{"seed": "7"}] * 3),
+        ({"seed": MAX_SEED}, [{"seed": MAX_SEED}, {"seed": 9}, {"seed": 19}]),
+        ({"seed": MAX_SEED - 10}, [{"seed": MAX_SEED - 10}, {"seed": MAX_SEED}, {"seed": 9}]),
+        ({"n": -1}, [{"n": -1}, {"n": 0}, {"n": 1}]),
+        ({"n": MAX_SEED + 1}, [{"n": MAX_SEED + 1}, {"n": MAX_SEED + 2}, {"n": MAX_SEED + 3}]),
     ],
 )
 def test_whole_numbers_are_varied_with_each_repeat_and_nothing_else(given: Any, seen: Any) -> None:
@@ -172,3 +195,9 @@ def test_only_the_first_stage_of_a_repeat_varies() -> None:
     made = graph("a", stage("b", parameters={"seed": 1}), flow="a >> b")
     made = made.repeat("a", "b", {"good": True}, vary={"seed": 1})
     assert stage_request(made, made.stage("b"), {}, {"a": {"text": "A"}}, 1)["seed"] == 1
+
+
+def test_a_step_back_from_zero_is_less_than_zero() -> None:
+    made = graph(stage("a", parameters={"n": 1}), "b", flow="a >> b")
+    made = made.repeat("a", "b", {"good": True}, vary={"n": -2})
+    assert stage_request(made, made.stage("a"), {}, {}, 1)["n"] == -1

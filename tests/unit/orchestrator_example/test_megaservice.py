@@ -9,13 +9,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from contracts.megaservice import MegaServiceRequest
-from contracts.topology import service_topology
-from node.errors import InvalidRequest
+from contracts.message import MAX_FIELDS
+from contracts.topology import CONSUMER_TIMEOUT_MS, service_topology
+from node.errors import InvalidRequest, SetupError
+from node.ports import Clock
 from node.settings import Settings
+from node.stores.recent import RecentResults
 from node.tasks import running
-from orchestrator_example.graph import ServiceGraph
+from orchestrator_example import megaservice
+from orchestrator_example.graph import ServiceGraph, Stage
 from orchestrator_example.kinds import Kinds
 from orchestrator_example.megaservice import MegaService
+from orchestrator_example.policy import Policy
 from orchestrator_example.serving import served
 from tests.fakes import InMemoryBroker
 from tests.harness import until
@@ -78,6 +83,78 @@ def test_parameters_that_no_stage_would_read_are_refused(
 def test_parameters_of_stages_are_admitted() -> None:
     parameters = {"first": {"seed": 1}, "second": {"n": 2}}
     component().admit(MegaServiceRequest(prompt="x", parameters=parameters))
+
+
+def many(count: int) -> dict[str, int]:
+    """Make so many fields."""
+    return {f"field{n}": n for n in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({"n" * 200_000: {}}, "no stage 'nnn"),
+        ({"first": many(MAX_FIELDS)}, "65 fields for 'first', with those of the graph; at most 64"),
+        ({"second": many(MAX_FIELDS - 1)}, "65 fields for 'second'"),
+    ],
+)
+def test_more_than_could_be_sent_on_is_refused_in_short(
+    parameters: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=why) as refused:
+        component().admit(MegaServiceRequest(prompt="x", parameters=parameters))
+    assert len(str(refused.value)) < 200
+
+
+def test_as_many_parameters_as_can_be_sent_on_are_admitted() -> None:
+    parameters = {"first": many(MAX_FIELDS - 1), "second": many(MAX_FIELDS - 2)}
+    component().admit(MegaServiceRequest(prompt="x", parameters=parameters))
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        Stage("again", "mega"),
+        stage("again", policy=Policy(fallback="mega")),
+    ],
+)
+def test_a_service_that_is_a_stage_of_itself_does_not_come_up(again: Stage) -> None:
+    with pytest.raises(SetupError, match="mega is a stage of itself: give it, or the stage's"):
+        component(graph("first", again))
+
+
+class Answers(RecentResults):
+    """A journal that knows after how many seconds answers are forgotten."""
+
+    def __init__(self, max_age_seconds: float, clock: Clock) -> None:
+        super().__init__(10, 1000, max_age_seconds, clock)
+        self.ages = {max_age_seconds}
+        self.swept = asyncio.Event()
+
+    async def sweep(self, max_age_seconds: float) -> int:
+        self.ages.add(max_age_seconds)
+        self.swept.set()
+        return await super().sweep(max_age_seconds)
+
+
+@pytest.mark.parametrize("result_seconds", [1.0, 1e6])
+async def test_answers_of_stages_are_kept_as_long_as_a_chain_may_last(
+    monkeypatch: pytest.MonkeyPatch, result_seconds: float
+) -> None:
+    opened: list[Answers] = []
+
+    def make(_url: str, _owner: str, max_age_seconds: float, clock: Clock) -> Answers:
+        opened.append(Answers(max_age_seconds, clock))
+        return opened[-1]
+
+    monkeypatch.setattr(megaservice, "make_journal", make)
+    monkeypatch.setattr(megaservice, "SWEEP_SECONDS", 0.0)
+    one = component(result_seconds=result_seconds)
+    await one.load(ignore)
+    (answers,) = opened
+    await asyncio.wait_for(answers.swept.wait(), 5)
+    assert answers.ages == {max(result_seconds, CONSUMER_TIMEOUT_MS / 1000)}
+    await one.close()
 
 
 async def test_it_warns_where_answers_would_not_outlive_it(tmp_path: object) -> None:

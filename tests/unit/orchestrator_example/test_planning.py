@@ -20,6 +20,7 @@ from orchestrator_example.graph import GraphError, ServiceGraph, Stage
 from orchestrator_example.orchestrator import Chain
 from orchestrator_example.planning import (
     CHAIN_ENDS,
+    MAX_PATTERNS,
     WENT_WELL,
     due_repeat,
     end_of,
@@ -119,6 +120,49 @@ def test_no_black_list_stops_the_orchestrator(black_list: Any) -> None:
     is_black_listed(stage("a"), {"downstream_black_list": black_list})
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(.|.|.)*!",
+        "(.|..)*!",
+        "(a+)+$",
+        ".*" * 3 + "x",
+        "x" * 129,
+        r"\w{1,64}!",
+        "(?:text2image)?",
+    ],
+)
+def test_a_pattern_that_could_keep_the_process_busy_forbids_everything(pattern: str) -> None:
+    # On longer names, some of them would take years.
+    assert is_black_listed(Stage("prompt-writer"), {"downstream_black_list": [pattern]})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "forbidden"),
+    [
+        (".*", ["llm", "text2image", "tts"]),
+        ("text2image", ["text2image"]),
+        ("^image", []),
+        ("image$", ["text2image"]),
+        ("llm|tts", ["llm", "tts"]),
+        ("t.*2.*e", ["text2image"]),
+    ],
+)
+def test_patterns_as_opea_writes_them_mean_what_they_say(
+    pattern: str, forbidden: list[str]
+) -> None:
+    answer = {"downstream_black_list": [pattern]}
+    names = ["llm", "text2image", "tts"]
+    assert [name for name in names if is_black_listed(Stage(name), answer)] == forbidden
+
+
+def test_more_patterns_than_are_read_forbid_everything() -> None:
+    patterns = [f"speaker-{number}" for number in range(MAX_PATTERNS + 1)]
+    painter = stage("painter")
+    assert not is_black_listed(painter, {"downstream_black_list": patterns[:-1]})
+    assert is_black_listed(painter, {"downstream_black_list": patterns})
+
+
 def test_one_black_list_forbids_a_stage_that_others_would_begin() -> None:
     made = graph("guard", "writer", "painter").flow_to("guard", "painter", {})
     made = made.flow_to("writer", "painter")
@@ -191,6 +235,15 @@ def test_a_cancel_counts_more_than_a_deadline_and_that_more_than_a_failure(
     reports: dict[str, StageReport], status: Status
 ) -> None:
     assert end_of(PAIR, reports, "j")[0] is status
+
+
+def test_a_stage_that_the_end_of_another_one_stopped_is_not_why_a_chain_ended() -> None:
+    stopped = report(StageStatus.CANCELLED).model_copy(update={"reason": "stopped by another"})
+    for reports in ({"a": failed(), "c": stopped}, {"c": stopped, "a": failed()}):
+        status, problem = end_of(PAIR, reports, "j")
+        assert status is Status.FAILED
+        assert problem is not None
+        assert problem.detail == "stage 'a': no"
 
 
 def test_a_chain_fails_for_the_reason_of_its_stage() -> None:

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from contracts.failure import FailureCode, Problem
-from orchestrator_example.policy import OnFailure, Policy, worth_another_attempt
+from contracts.result import AnyResult, Status
+from orchestrator_example.policy import (
+    OnFailure,
+    Policy,
+    worth_a_fallback,
+    worth_another_attempt,
+)
 
 SUBSTITUTE = OnFailure.SUBSTITUTE
 
@@ -60,3 +66,21 @@ def test_only_what_would_be_answered_again_is_not_tried_again(
 
 def test_a_failure_without_a_reason_is_tried_again() -> None:
     assert worth_another_attempt(None)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "worth"),
+    [
+        (Status.FAILED, FailureCode.GENERATION_FAILED, True),
+        (Status.FAILED, FailureCode.INVALID_REQUEST, True),
+        (Status.FAILED, None, True),
+        (Status.FAILED, FailureCode.SAFETY_REFUSED, False),
+        (Status.CANCELLED, FailureCode.CANCELLED, False),
+        (Status.SUCCEEDED, None, False),
+    ],
+)
+def test_another_service_may_do_what_failed_and_not_what_was_refused_for_safety(
+    status: Status, code: FailureCode | None, worth: bool
+) -> None:
+    problem = Problem.of(code, "x", job_id="j", retryable=False) if code else None
+    assert worth_a_fallback(AnyResult(job_id="j", status=status, error=problem)) is worth

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from contracts.megaservice import StageReport, StageStatus
 from node.component import ENTRY_POINT_GROUP
-from orchestrator_example.mapping import stage_request
+from orchestrator_example.mapping import RefusedParameter, stage_request
 from orchestrator_example.megaservice import MegaService
 from orchestrator_example.samples import (
     BestOf,
@@ -55,10 +55,15 @@ def test_the_captioner_sees_every_candidate_that_was_painted_and_the_written_pro
 
 
 @pytest.mark.parametrize(
-    ("best", "chosen"), [(0, "text2image-0"), (1, "text2image-2"), (None, "text2image-0")]
+    ("best", "chosen"),
+    [
+        (0, "text2image-0"),
+        (1, "text2image-2"),
+        *((odd, "text2image-0") for odd in (None, "1", -1, 2, 1.5, {}, [1])),
+    ],
 )
 def test_the_picture_that_was_picked_is_the_one_that_the_chain_ends_with(
-    best: int | None, chosen: str
+    best: Any, chosen: str
 ) -> None:
     def report(**output: Any) -> StageReport:
         return StageReport(service="s", status=StageStatus.SUCCEEDED, output=output)
@@ -70,6 +75,21 @@ def test_the_picture_that_was_picked_is_the_one_that_the_chain_ends_with(
         "captioner": report(best=best),
     }
     assert BestOf.chosen(object.__new__(BestOf), reports) == [chosen]
+
+
+@pytest.mark.parametrize(
+    ("sample", "stage", "request_", "field"),
+    [
+        (BestOf, "text2image-1", BestOfRequest(prompt="x", seed=5), "seed"),
+        (Repainter, "image2image", RepaintRequest(prompt="x", repaint="y"), "strength"),
+    ],
+)
+def test_a_parameter_that_the_request_has_a_field_for_is_not_overwritten_in_silence(
+    sample: type[MegaService], stage: str, request_: Any, field: str
+) -> None:
+    given = request_.model_copy(update={"parameters": {stage: {field: 7}}})
+    with pytest.raises(RefusedParameter, match=f"'{field}' of stage '{stage}'"):
+        made(sample, stage, given, text2image={"images": [1]}, **{"prompt-writer": {"text": "t"}})
 
 
 def test_a_picture_is_painted_over_with_words_of_its_own() -> None:

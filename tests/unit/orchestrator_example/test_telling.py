@@ -1,5 +1,7 @@
 """What a person is told of a chain: each stage in a line, with what went wrong."""
 
+import pytest
+
 from contracts.events import ProgressEvent, StageEvent, StartedEvent, TerminalEvent
 from contracts.failure import FailureCode, Problem
 from contracts.megaservice import MegaServiceResult, StageReport, StageStatus
@@ -52,3 +54,13 @@ def test_each_stage_is_a_line_with_its_outcome() -> None:
     assert judge.endswith("it broke")
     assert "skipped" in judge
     assert last.endswith("nobody came")
+
+
+@pytest.mark.parametrize(
+    "images", [None, 5, "a.png", ["a.png"], [{"index": 0}], [{"width": 1}], {"0": 1}, [None]]
+)
+def test_images_that_are_none_are_not_told(images: object) -> None:
+    output = {"images": images, "text": "x"}
+    stages = {"a": StageReport(service="a", status=StageStatus.SUCCEEDED, output=output)}
+    (line,) = report_lines(MegaServiceResult(job_id="j", status=Status.SUCCEEDED, stages=stages))
+    assert line.endswith('"x"')

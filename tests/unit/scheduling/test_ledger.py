@@ -99,6 +99,23 @@ def test_a_redelivery_for_another_caller_replaces_nobody(
     assert ledger.drop("a") == [first, again]
 
 
+def test_the_family_of_a_job_is_what_was_started_for_it(ledger: Ledger) -> None:
+    for job_id in ("a", "a:b:1", "a:b:1:c:1", "a:b:2", "ab:1", "b:a:1"):
+        ledger.claim(asker(job_id))
+    assert ledger.family("a") == ["a", "a:b:1", "a:b:1:c:1", "a:b:2"]
+    assert ledger.family("a:b:1") == ["a:b:1", "a:b:1:c:1"]
+    assert ledger.family("c") == []
+
+
+def test_a_cancel_that_came_early_is_meant_for_what_is_started_for_its_job_too(
+    ledger: Ledger,
+) -> None:
+    ledger.bury("a:b", 0.0)
+    buried = [each for each in ("a:b", "a:b:1", "a", "a:bc", "a:c:1") if ledger.is_buried(each, 1)]
+    assert buried == ["a:b", "a:b:1"]
+    assert not ledger.is_buried("a:b:1", TOMBSTONE_SECONDS + 1)
+
+
 def test_two_copies_lost_together_come_back_as_two(ledger: Ledger) -> None:
     ledger.claim(asker(tag=1))
     ledger.claim(asker(tag=2))

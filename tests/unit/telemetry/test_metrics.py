@@ -1,8 +1,10 @@
 """Figures of one node: counted once, read by Prometheus and by discovery."""
 
+from typing import Any
+
 import pytest
 
-from contracts.result import Status, Timings
+from contracts.result import AnyResult, Status, Timings
 from contracts.text2image import Text2ImageResult
 from node.job import Outcome
 from node.telemetry.metrics import LATEST_IMAGES, Metrics
@@ -62,6 +64,16 @@ def test_nothing_is_known_before_the_first_image(metrics: Metrics) -> None:
     assert metrics.p50_seconds_per_image() is None
     metrics.settled(made(1.0, images=0))
     assert metrics.p50_seconds_per_image() is None
+
+
+@pytest.mark.parametrize("images", [None, 5, "a.png", {"0": 1}])
+def test_what_a_service_calls_images_and_is_something_else_is_none(
+    metrics: Metrics, images: Any
+) -> None:
+    result = AnyResult.model_validate({"job_id": "j", "status": "succeeded", "images": images})
+    metrics.settled(Outcome(result))
+    assert value(metrics, "requests_total", status="succeeded", code="") == 1
+    assert value(metrics, "images_total") == 0
 
 
 def test_the_median_is_of_the_latest_images(metrics: Metrics) -> None:
