@@ -57,7 +57,7 @@ check: $(INSTALLED)  ## format, lint, types, imports and unit tests
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest -n 2 tests/unit
 
 bench: $(INSTALLED)  ## measure throughput and latency
 	@$(WITH_BROKER) $(BIN)/python -m benchmarks
