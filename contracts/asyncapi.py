@@ -116,7 +116,7 @@ def _messages(
     contract: ServiceContract, schemas: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     messages = {
-        each.__name__: _message(each, schemas[each.__name__], contract)
+        each.__name__: _message(each, schemas.get(each.__name__, {}), contract)
         for each in contract.messages
     }
     return messages | {
@@ -134,10 +134,10 @@ def _message(
 ) -> dict[str, Any]:
     message = {
         "name": model.__name__,
-        "summary": schema["description"],
+        "summary": schema.get("description", model.__name__),
         "contentType": JSON_CONTENT_TYPE,
         "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
-        "examples": [{"payload": payload} for payload in schema["examples"]],
+        "examples": [{"payload": payload} for payload in schema.get("examples", [])],
     }
     amqp_type = _amqp_type(model, contract)
     if amqp_type is not None:

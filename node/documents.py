@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from contracts.asyncapi import asyncapi_document
 from contracts.json_schema import json_schemas
@@ -53,9 +54,16 @@ def write_documents(folder: Path, contract: ServiceContract | None = None) -> No
 
 
 @cache
-def asyncapi_sha256(contract: ServiceContract) -> str:
-    """Hash the document as canonical JSON, so that two nodes can be compared."""
-    canonical = json.dumps(asyncapi_document(contract), sort_keys=True, separators=(",", ":"))
+def asyncapi_sha256(contract: ServiceContract) -> str | None:
+    """Hash the document as canonical JSON, so that two nodes can be compared.
+
+    None for a service of one's own whose types have no JSON Schema.
+    """
+    try:
+        document = asyncapi_document(contract)
+    except PydanticInvalidForJsonSchema:
+        return None
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

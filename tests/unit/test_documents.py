@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import contracts
 from contracts.asyncapi import asyncapi_document
 from contracts.json_schema import json_schemas
 from contracts.known import KNOWN_MESSAGES
+from contracts.message import Message
+from contracts.result import JobResult
 from contracts.service import ServiceContract
 from node.documents import asyncapi_sha256, render_asyncapi, render_schemas, write_documents
 
@@ -51,3 +54,12 @@ def test_documents_are_written_into_any_folder(tmp_path: Path) -> None:
 def test_the_hash_is_that_of_the_canonical_json() -> None:
     canonical = json.dumps(asyncapi_document(), sort_keys=True, separators=(",", ":"))
     assert asyncapi_sha256(ServiceContract()) == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class Odd(Message):
+    call: Callable[[], None]
+
+
+def test_a_service_whose_types_have_no_schema_has_no_hash() -> None:
+    contract = ServiceContract("odd", Odd, JobResult, "Odd")
+    assert asyncapi_sha256(contract) is None

@@ -9,6 +9,8 @@ from jsonschema import Draft7Validator
 
 from contracts.asyncapi import asyncapi_document
 from contracts.megaservice import MegaServiceRequest, MegaServiceResult
+from contracts.message import Message
+from contracts.result import JobResult
 from contracts.service import ServiceContract
 from contracts.topology import EXCHANGES, service_topology
 
@@ -40,6 +42,20 @@ def test_any_service_has_a_document(official: Draft7Validator) -> None:
     assert list(document["channels"]["queue.painter"]["messages"]) == ["MegaServiceRequest"]
     assert "StageEvent" in document["channels"]["events"]["messages"]
     assert "Text2ImageRequest" not in json.dumps(document)
+
+
+class PlainRequest(Message):
+    text: str
+
+
+class PlainResult(JobResult):
+    text: str = ""
+
+
+def test_a_service_of_ones_own_need_not_describe_itself(official: Draft7Validator) -> None:
+    document = asyncapi_document(ServiceContract("plain", PlainRequest, PlainResult, "Plain"))
+    official.validate(document)
+    assert document["components"]["messages"]["PlainRequest"]["summary"] == "PlainRequest"
 
 
 def test_the_document_is_the_same_on_every_call() -> None:
