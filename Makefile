@@ -34,7 +34,7 @@ demo-megaservice: $(INSTALLED)  ## chain four services: guardrail, prompt-writer
 	@$(WITH_BROKER) $(BIN)/python -m deploy.demo_megaservice
 
 test: $(INSTALLED)  ## run the tests, those against a real broker included; the longest are in test-faults
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(foreach file,$(LONG_FAULTS),--ignore $(file))
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(foreach file,$(LONG_FAULTS),--ignore $(file))
 
 test-faults: $(INSTALLED)  ## the fault suite alone: nodes, brokers, clusters and links that die
 	@$(BIN)/python -m tests.faults.run

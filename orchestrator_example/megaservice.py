@@ -193,7 +193,11 @@ class MegaService(Component):
                 return stopped
             if self._life.done():
                 raise InternalError(self.health().detail)
-            await asyncio.wait({work, self._life}, timeout=STOP_POLL_SECONDS)
+            await asyncio.wait(
+                {work, self._life},
+                timeout=STOP_POLL_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         return None
 
     async def _live(self, connected: asyncio.Event) -> None:
