@@ -16,6 +16,12 @@ from typing import Any
 PATIENCE_SECONDS = 300.0
 
 
+def tiny_checkpoint(folder: Path) -> Path:
+    """Build a tiny Stable Diffusion in another process: torch stays out of this one."""
+    subprocess.run([sys.executable, "-m", "tests.checkpoints", "sd", str(folder)], check=True)
+    return folder
+
+
 class NodeProcess:
     """`python -m node serve` with its log in a file."""
 

@@ -17,7 +17,7 @@ import pika
 import pytest
 from PIL import Image
 
-from tests.processes import NodeProcess, node_process
+from tests.processes import NodeProcess, node_process, tiny_checkpoint
 
 SLOW_STEPS = 300
 """Steps of the tiny model that take a few seconds: time enough to interfere."""
@@ -25,10 +25,7 @@ SLOW_STEPS = 300
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    build = [sys.executable, "-m", "tests.checkpoints", "sd", str(folder)]
-    subprocess.run(build, check=True)
-    return folder
+    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

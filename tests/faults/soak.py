@@ -229,14 +229,18 @@ async def confirmed(call: Callable[..., Awaitable[Any]], *args: Any, **kwargs: A
             return
 
 
+def soak_folder(stack: ExitStack, given: Path | None) -> Path:
+    """Make the folder of logs and stores: the one that was given, or one that goes again."""
+    if given is None:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="text2image-soak-")))
+    given.mkdir(parents=True, exist_ok=True)
+    return given
+
+
 async def _soak(options: argparse.Namespace) -> tuple[Report, Soak]:
     """Run it and return the books."""
     with ExitStack() as stack:
-        folder = options.folder
-        if folder is None:
-            temporary = tempfile.TemporaryDirectory(prefix="text2image-soak-")
-            folder = Path(stack.enter_context(temporary))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = soak_folder(stack, options.folder)
         broker = FaultyBroker()
         stack.callback(broker.private.close)
         await broker.start()

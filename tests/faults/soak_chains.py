@@ -8,7 +8,6 @@ Exit code 0 means that nothing was lost, seen twice or unexpected, and no confir
 import argparse
 import asyncio
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -24,7 +23,14 @@ from tests.faults.harness.chain_services import STAGES, chained
 from tests.faults.harness.fleet import FleetNode
 from tests.faults.harness.proxy import Proxy
 from tests.faults.harness.report import Report
-from tests.faults.soak import PAST_HEARTBEAT_SECONDS, SETTLE_SECONDS, Soak, confirmed, shown
+from tests.faults.soak import (
+    PAST_HEARTBEAT_SECONDS,
+    SETTLE_SECONDS,
+    Soak,
+    confirmed,
+    shown,
+    soak_folder,
+)
 
 OUTSTANDING: Final = 8
 """Chains on their way at any time."""
@@ -127,11 +133,7 @@ class ChainSoak(Soak):
 async def _soak(options: argparse.Namespace) -> tuple[Report, ChainSoak, int]:
     """Run it; return the books, and how often confirmed work was repeated."""
     with ExitStack() as stack:
-        folder = options.folder
-        if folder is None:
-            temporary = tempfile.TemporaryDirectory(prefix="text2image-soak-")
-            folder = Path(stack.enter_context(temporary))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = soak_folder(stack, options.folder)
         broker = FaultyBroker()
         broker.services |= CHAIN_SERVICES
         stack.callback(broker.private.close)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,18 +11,10 @@ from tests.faults.harness.chain_account import ChainAccount
 from tests.faults.harness.chain_fleet import ChainFleet
 from tests.faults.harness.chain_services import chained
 from tests.faults.harness.report import assert_nothing_lost
+from tests.faults.harness.stores import replace_by_a_file
 
 STORE_PAUSE_SECONDS = 5.5
 """A store that did not answer is left alone for five seconds."""
-
-
-def _replace_by_a_file(store: Path) -> None:
-    # An orchestrator that writes meanwhile makes folders anew.
-    while not store.is_file():
-        if store.exists():
-            store.rename(store.with_name(f"gone-{uuid4().hex}"))
-        with suppress(IsADirectoryError):
-            store.write_text("in the way")
 
 
 def _make_read_only(store: Path) -> None:
@@ -38,7 +29,7 @@ def _repair(store: Path) -> None:
     store.mkdir()
 
 
-@pytest.mark.parametrize("fault", [_replace_by_a_file, _make_read_only])
+@pytest.mark.parametrize("fault", [replace_by_a_file, _make_read_only])
 async def test_while_its_journal_is_away_chains_end_and_an_orchestrator_may_die(
     chain_fleet: ChainFleet, chains: ChainAccount, fault: Callable[[Path], None]
 ) -> None:

@@ -2,9 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -18,6 +16,7 @@ from tests.faults.harness.fleet import Fleet
 from tests.faults.harness.paced import paced
 from tests.faults.harness.proxy import ACK, Proxy
 from tests.faults.harness.report import assert_nothing_lost
+from tests.faults.harness.stores import replace_by_a_file
 from tests.faults.harness.waiting import until
 from tests.harness import SERVICE
 
@@ -48,15 +47,6 @@ def _damage(store: Path) -> None:
 def _empty(store: Path) -> None:
     shutil.rmtree(store)
     store.mkdir()
-
-
-def _replace_by_a_file(store: Path) -> None:
-    # A node that writes meanwhile makes folders anew.
-    while not store.is_file():
-        if store.exists():
-            store.rename(store.with_name(f"gone-{uuid4().hex}"))
-        with suppress(IsADirectoryError):
-            store.write_text("in the way")
 
 
 def _file(image: GeneratedImage) -> Path:
@@ -154,7 +144,7 @@ async def test_a_shared_store_that_goes_away_under_running_jobs_costs_nothing(
     await fleet.start("one", result_store=f"file://{store}")
     jobs = await account.submit_many(3, steps=50)
     await fleet.begun(jobs[0])
-    _replace_by_a_file(store)
+    replace_by_a_file(store)
     account.injected("shared store gone under running jobs")
     report = await account.settled()
     assert_nothing_lost(report)

@@ -39,7 +39,7 @@ from node.inference.memory_plan import Measure
 from node.inference.offers import SHIPPED_FOLDER
 from node.stores.artifacts import FsspecArtifactStore
 from orchestrator_example.services.image2image import Image2ImageComponent
-from tests.checkpoints import FAMILIES, build, build_lora
+from tests.checkpoints import FAMILIES, build_lora
 from tests.scarcity import WITH_TILES, memory_for, no_memory_from_call, offload_layers_to_cpu
 from tests.served import STEPS, Recording, Served, files, once, pictures, pixels, settings
 
@@ -103,18 +103,6 @@ class Pair:
 
 
 Serve = Callable[[str], Awaitable[Pair]]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Build the checkpoint of a family, at most once."""
-    root = tmp_path_factory.mktemp("models")
-
-    def get(family: str) -> Path:
-        folder = root / family
-        return folder if folder.is_dir() else build(family, folder)
-
-    return get
 
 
 @pytest.fixture(scope="module")

@@ -65,18 +65,6 @@ def not_a_number(module: torch.nn.Module) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Build the checkpoint of a family, at most once."""
-    root = tmp_path_factory.mktemp("models")
-
-    def get(family: str) -> Path:
-        folder = root / family
-        return folder if folder.is_dir() else build(family, folder)
-
-    return get
-
-
-@pytest.fixture(scope="module")
 def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA that fits `sd`."""
     return build_lora(tmp_path_factory.mktemp("loras"), "noise")

@@ -24,7 +24,7 @@ from contracts.topology import service_topology
 from node.component import Component, Invocation, ReportLoad
 from node.restart import RESTARTS_VARIABLE
 from node.settings import Settings
-from tests.processes import NodeProcess, node_process
+from tests.processes import NodeProcess, node_process, tiny_checkpoint
 
 IMAGE2IMAGE = "orchestrator_example.services.image2image:Image2ImageComponent"
 SLOW_STEPS = 300
@@ -100,10 +100,7 @@ class PlainCaller:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    build = [sys.executable, "-m", "tests.checkpoints", "sd", str(folder)]
-    subprocess.run(build, check=True)
-    return folder
+    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

@@ -5,45 +5,12 @@ from typing import Any
 
 import pytest
 
-from contracts.discovery import ModelLimits
 from contracts.message import MAX_SEED
 from contracts.text2image import EffectiveParameters, Text2ImageRequest
 from node.errors import InvalidRequest
 from node.inference.parameters import Plan, check_limits, plan
 from node.inference.traits import Guidance, ModelTraits
-
-LIMITS = ModelLimits(
-    min_pixels=64, max_pixels=512, size_granularity=16, max_images=4, max_inference_steps=20
-)
-ARGUMENTS = frozenset(
-    {
-        "prompt",
-        "negative_prompt",
-        "width",
-        "height",
-        "num_inference_steps",
-        "num_images_per_prompt",
-        "guidance_scale",
-        "callback_on_step_end",
-        "generator",
-        "output_type",
-    }
-)
-TRAITS = ModelTraits(
-    family="StableDiffusionPipeline",
-    arguments=ARGUMENTS,
-    native_width=128,
-    native_height=96,
-    granularity=16,
-    num_inference_steps=10,
-    guidance_scale=7.5,
-    guidance=Guidance.CLASSIFIER_FREE,
-    negative_prompt=True,
-    scheduler="PNDMScheduler",
-    schedulers=("DDIMScheduler", "PNDMScheduler"),
-    previews=True,
-    loras=True,
-)
+from tests.unit.inference.traits import ARGUMENTS, LIMITS, TRAITS
 
 
 def asked(**fields: Any) -> Text2ImageRequest:

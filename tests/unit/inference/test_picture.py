@@ -8,16 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from contracts.discovery import ModelLimits
 from contracts.image2image import Image2ImageParameters, Image2ImageRequest
 from node.errors import InvalidRequest
 from node.inference.parameters import Plan
 from node.inference.picture import Source, fitted_size, kept_steps, plan_from_picture, resized
-from node.inference.traits import Guidance, Kept, ModelTraits, Task
+from node.inference.traits import Kept, ModelTraits, Task
+from tests.unit.inference.traits import LIMITS
+from tests.unit.inference.traits import TRAITS as TEXT2IMAGE_TRAITS
 
-LIMITS = ModelLimits(
-    min_pixels=64, max_pixels=512, size_granularity=16, max_images=4, max_inference_steps=20
-)
 # As those of Stable Diffusion: no width and no height, which are the picture's.
 ARGUMENTS = frozenset(
     {
@@ -25,20 +23,11 @@ ARGUMENTS = frozenset(
         *("negative_prompt", "num_images_per_prompt", "callback_on_step_end"),
     }
 )
-TRAITS = ModelTraits(
+TRAITS = replace(
+    TEXT2IMAGE_TRAITS,
     family="StableDiffusionImg2ImgPipeline",
     arguments=ARGUMENTS,
-    native_width=128,
-    native_height=96,
-    granularity=16,
-    num_inference_steps=10,
-    guidance_scale=7.5,
-    guidance=Guidance.CLASSIFIER_FREE,
-    negative_prompt=True,
-    scheduler="PNDMScheduler",
     schedulers=("PNDMScheduler",),
-    previews=True,
-    loras=True,
     task=Task.IMAGE2IMAGE,
     strength=0.8,
     kept=Kept.ROUNDED_DOWN,
