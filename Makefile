@@ -88,5 +88,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into .venv; takes a few minutes the first time"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install $(PIP_FLAGS) -c constraints.txt '$(TORCH)'
-	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[inference,test,dev]'
+	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[inference,gateway,test,dev]'
 	@touch $@

@@ -49,7 +49,7 @@ def main() -> int:
 def _exit_code(why: str, words: list[str], file: str) -> int:
     """Ask the mega-service as a person would."""
     console.print(f"\n{why}")
-    command = [*words, "--out", str(OUT / file)]
+    command = ["ask", *words, "--out", str(OUT / file)]
     show(command, "python -m orchestrator_example")
     program = [sys.executable, "-m", "orchestrator_example", *command]
     return subprocess.run(program, check=False).returncode

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from contracts.control import CancelRequest
 from contracts.discovery import LoadState, NodeState
+from contracts.service import ServiceContract
 from contracts.topology import CONTROL, request_queues, service_topology, unanswered_queue
 from node.amqp.broker import AmqpBroker
 from node.component import Component, ComponentLoader
@@ -303,6 +304,11 @@ class Node:
     def _queues(self) -> tuple[str, ...]:
         service = self._component.name
         return (*request_queues(service, self._models), unanswered_queue(service))
+
+    @property
+    def contract(self) -> ServiceContract:
+        """What travels to and from the service."""
+        return self._component.contract()
 
     def reasons_not_ready(self) -> list[str]:
         """List what keeps the node from doing a request now."""

@@ -4,15 +4,24 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.text2image import TEXT2IMAGE
 
 DEFAULT_AMQP_URL = "amqp://guest:guest@localhost:5672/"
 
+
+def _split_at_commas(value: Any) -> Any:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        return json.loads(value)
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
 # `NODE_MODELS=a,b` is easier to type than a JSON list, which is accepted as well.
-CommaSeparated = Annotated[list[str], NoDecode]
+CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split_at_commas)]
 
 
 class Settings(BaseSettings):
@@ -110,15 +119,6 @@ class Settings(BaseSettings):
     """json, console, or auto: console on a terminal."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Least level that is logged."""
-
-    @field_validator("amqp_url", "models", "loras", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            return json.loads(value)
-        if isinstance(value, str):
-            return [item.strip() for item in value.split(",") if item.strip()]
-        return value
 
     def completed(self, **suggested: Any) -> Self:
         """Take what is suggested for settings that nobody set."""

@@ -1,123 +1,89 @@
-"""Ask a mega-service from the command line: `python -m orchestrator_example "a red cat"`."""
+"""The command line: `python -m orchestrator_example ask "a red cat"`, `… serve`, `… key NAME`."""
 
-import asyncio
-import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
 
-from contracts.events import StageEvent
-from contracts.megaservice import MegaServiceResult
-from contracts.message import AnyMessage
-from node.client import Client
+from contracts.image2image import IMAGE2IMAGE, Image2ImageRequest, Image2ImageResult
+from contracts.service import ServiceContract
+from node.app import SystemClock, make_broker
 from node.commands import common
-from node.errors import JobNotSucceeded, NodeError, SetupError
+from node.commands.serve import make_nodes, run_nodes
+from node.component import ComponentLoader, ComponentRegistry
+from node.errors import NodeError, NodeUnfit, SetupError
 from node.ingress.decoding import explain
-from node.progress import write_images
-from orchestrator_example.telling import event_text, is_end, report_lines
+from node.log import configure_logging
+from node.restart import restart_delay, start_anew
+from orchestrator_example.ask import ask
+from orchestrator_example.gateway.keys_file import new_key
+from orchestrator_example.gateway.server import Gateway
+from orchestrator_example.gateway.settings import GatewaySettings
 
-SUBMIT_SECONDS = 10.0
+_PICTURE_SERVICES: Final = (
+    ServiceContract(),
+    ServiceContract(
+        IMAGE2IMAGE, Image2ImageRequest, Image2ImageResult, "Images from a picture and a text"
+    ),
+)
+"""Served by nodes elsewhere; the mega-services are served here."""
 
-
-def ask(
-    prompt: Annotated[str, typer.Argument(help="What the chain begins with.")],
-    service: Annotated[str, typer.Option(help="The mega-service.")] = "checked-painter",
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option("--parameter", "-p", help="STAGE.FIELD=VALUE, as in text2image.seed=42."),
-    ] = None,
-    field: Annotated[
-        list[str] | None, typer.Option("--field", "-f", help="FIELD=VALUE of the request itself.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="File (or folder) to write.")] = None,
-    deadline: Annotated[float | None, typer.Option(help="Seconds until it is too late.")] = None,
-    job_id: Annotated[str | None, typer.Option(help="Job id; unset: random.")] = None,
-) -> None:
-    """Run a prompt through a mega-service, tell of each stage, and write the pictures."""
-    request = _request(prompt, parameter or [], field or [])
-    result = common.run(_asked(service, request, job_id, deadline))
-    for line in report_lines(result):
-        common.say(line)
-    for warning in result.warnings:
-        common.warn(warning)
-    with common.writing():
-        for path in write_images(result.job_id, result.images, out):
-            common.say(path)
-    if result.error is not None:
-        common.fail(f"{result.error.code}: {result.error.detail}")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=common.HELP_OPTIONS,
+    help="Mega-services, and the HTTP gateway in front of the broker.",
+)
+app.command()(ask)
 
 
-def _request(prompt: str, parameters: list[str], fields: list[str]) -> AnyMessage:
-    stages: dict[str, dict[str, Any]] = defaultdict(dict)
-    for name, value in _assignments(parameters):
-        stage, dot, field = name.rpartition(".")
-        if not dot:
-            raise SetupError(f"{name!r} names no stage; write it as STAGE.FIELD=VALUE")
-        stages[stage][field] = value
-    given = {"prompt": prompt, "parameters": dict(stages), **dict(_assignments(fields))}
-    try:
-        return AnyMessage.model_validate(given)
-    except ValidationError as error:
-        raise SetupError(explain(error)) from error
+@app.command()
+def serve() -> None:
+    """Run the gateway and its mega-services (GATEWAY_…, NODE_…) until SIGTERM or Ctrl-C."""
+    gateway_settings = _gateway_settings()
+    settings = common.read_settings(component=",".join(gateway_settings.megaservices))
+    configure_logging(settings.log_format, settings.log_level)
 
-
-def _assignments(words: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Read NAME=VALUE; a value that is no JSON is a string."""
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign or not name:
-            raise SetupError(f"{word!r} gives no value; write it as NAME=VALUE")
-        try:
-            yield name, json.loads(value)
-        except ValueError:
-            yield name, value
-
-
-async def _asked(
-    service: str, request: AnyMessage, job_id: str | None, deadline: float | None
-) -> MegaServiceResult:
-    """Submit a request and wait for the end. Ctrl-C cancels the whole chain."""
-    async with (
-        common.connected(common.quiet_settings()) as broker,
-        Client(broker, service, MegaServiceResult).running() as client,
-    ):
-        given_id = await client.submit(
-            request,
-            job_id=job_id,
-            deadline_seconds=deadline,
-            watch=True,
-            timeout_seconds=SUBMIT_SECONDS,
+    async def work() -> None:
+        loader = ComponentLoader(ComponentRegistry(), settings)
+        nodes = make_nodes(settings, loader, restart_delay()) if settings.component else []
+        gateway = Gateway(
+            gateway_settings,
+            make_broker(settings),
+            [*_PICTURE_SERVICES, *(node.contract for node in nodes)],
+            SystemClock(),
+            verify_announcers=settings.verify_announcers,
         )
-        try:
-            await _tell(client, given_id)
-            result: Any = await client.result(given_id)
-        except asyncio.CancelledError:
-            await client.cancel(given_id)
-            raise
-        except JobNotSucceeded as error:
-            result = error.result
-        assert isinstance(result, MegaServiceResult)
-        return result
+        await run_nodes([gateway, *nodes], loader)
+
+    try:
+        common.run(work())
+    except NodeUnfit:
+        start_anew()
 
 
-async def _tell(client: Client, job_id: str) -> None:
-    """Show what the stages tell: what has ended stays, the rest is overwritten."""
-    with common.errors.status("queued") as status:
-        async for event in client.events(job_id):
-            if isinstance(event, StageEvent) and (text := event_text(event)) is not None:
-                status.update(text)
-                if is_end(event):
-                    common.errors.print(text, markup=False, highlight=False)
+@app.command()
+def key(name: Annotated[str, typer.Argument(help="Who will use it.")]) -> None:
+    """Make an API key: the key itself, which is shown only now, and its entry for the file."""
+    token, entry = new_key(name)
+    common.say(f"key, for {name} alone; it is kept nowhere:")
+    common.say(f"  {token}")
+    common.say("entry, for the list `keys` in GATEWAY_KEYS_FILE:")
+    common.say(entry)
+
+
+def _gateway_settings() -> GatewaySettings:
+    try:
+        return GatewaySettings()
+    except ValidationError as error:
+        raise SetupError(f"GATEWAY settings: {explain(error)}") from error
 
 
 def main() -> None:
     """Run the command line; every expected failure is one line and exit code 1."""
     try:
-        typer.run(ask)
+        app()
     except (NodeError, TimeoutError) as error:
         common.fail(str(error) or "timed out")
 

@@ -8,7 +8,7 @@ import asyncio
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from node.app import Node, make_broker
 from node.component import Component, ComponentLoader
@@ -16,6 +16,16 @@ from node.errors import SetupError
 from node.settings import Settings
 
 LAST_PORT: Final = 65535
+
+
+class Served(Protocol):
+    """What a process runs: a node, or a gateway."""
+
+    async def run(self, loader: ComponentLoader) -> None:
+        """Serve until `stop`."""
+
+    def stop(self) -> None:
+        """Finish and end; called again: at once."""
 
 
 def make_nodes(settings: Settings, loader: ComponentLoader, delay_seconds: float) -> list[Node]:
@@ -44,7 +54,7 @@ def _with_port(settings: Settings, index: int) -> Settings:
     return settings.model_copy(update={"http_port": port if port <= LAST_PORT else 0})
 
 
-async def run_nodes(nodes: Sequence[Node], loader: ComponentLoader) -> None:
+async def run_nodes(nodes: Sequence[Served], loader: ComponentLoader) -> None:
     """Run the nodes of a process until a signal; one that fails ends them all.
 
     The others give back what they run, as after a second signal. Raises what that one raised.
@@ -64,14 +74,14 @@ async def run_nodes(nodes: Sequence[Node], loader: ComponentLoader) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _stop_at_once(nodes: Sequence[Node]) -> None:
+def _stop_at_once(nodes: Sequence[Served]) -> None:
     """Drain without waiting for running jobs, as after a second signal."""
     for node in (*nodes, *nodes):
         node.stop()
 
 
 @contextmanager
-def _signals(nodes: Sequence[Node]) -> Iterator[None]:
+def _signals(nodes: Sequence[Served]) -> Iterator[None]:
     """Pass SIGTERM and SIGINT on to every node."""
 
     def stop() -> None:

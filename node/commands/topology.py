@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from contracts.text2image import TEXT2IMAGE
 from contracts.topology import definitions, service_topology
 from node.commands.common import HELP_OPTIONS, Service, connected, quiet_settings, run, say, warn
-from node.commands.permissions import rabbitmqctl_lines
+from node.commands.permissions import Role, rabbitmqctl_lines
 from node.discovery.trust import is_named_like
+from node.errors import SetupError
 
 topology_app = typer.Typer(
     no_args_is_help=True,
@@ -45,20 +47,33 @@ def topology_export(model: Models = None, service: Service = "text2image") -> No
 
 @topology_app.command("permissions")
 def topology_permissions(
-    service: Annotated[str, typer.Argument(help="Name of the service.")] = "text2image",
+    service: Annotated[
+        list[str] | None, typer.Argument(help="Services that the user serves.", show_default=False)
+    ] = None,
+    calls: Annotated[
+        list[str] | None, typer.Option(help="A service that the user calls; several: repeat it.")
+    ] = None,
     user: Annotated[
         str | None, typer.Option(help="User of the broker; unset: called like the service.")
     ] = None,
     vhost: Annotated[str, typer.Option(help="Virtual host.")] = "/",
+    replies: Annotated[
+        bool,
+        typer.Option(help="May answer to the queue that a caller names, which is any queue."),
+    ] = True,
 ) -> None:
-    """Print the rabbitmqctl lines for a user that serves one service, and may do no more."""
-    user = user or service
-    if not is_named_like(user, service):
-        warn(
-            f"listeners with NODE_VERIFY_ANNOUNCERS do not believe {user!r}: call the user "
-            f"{service!r}, or '{service}.' and whatever you like"
-        )
-    for line in rabbitmqctl_lines(service, user, vhost):
+    """Print the rabbitmqctl lines for a user that serves or calls services, and may do no more."""
+    role = Role(service or ([] if calls else [TEXT2IMAGE]), calls or [], replies=replies)
+    user = user or next(iter(role.serves), None)
+    if user is None:
+        raise SetupError("name the user who calls, with --user")
+    for served in role.serves:
+        if not is_named_like(user, served):
+            warn(
+                f"listeners with NODE_VERIFY_ANNOUNCERS do not believe {user!r}: call the user "
+                f"{served!r}, or '{served}.' and whatever you like"
+            )
+    for line in rabbitmqctl_lines(role, user, vhost):
         say(line)
 
 

@@ -1,4 +1,4 @@
-"""On RabbitMQ a service can announce itself, and nobody else."""
+"""On RabbitMQ users can do what their role needs, and nothing in the name of others."""
 
 import asyncio
 import re
@@ -15,18 +15,34 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from structlog.testing import capture_logs
 
 from contracts.discovery import Announcement, Verb
-from contracts.text2image import Text2ImageResult
-from contracts.topology import DISCOVERY, EVENTS, REQUESTS, RESULTS, results_queue, service_topology
+from contracts.megaservice import MegaServiceRequest, MegaServiceResult
+from contracts.result import Status
+from contracts.text2image import Text2ImageRequest, Text2ImageResult
+from contracts.topology import (
+    CONTROL,
+    DEAD_LETTER,
+    DISCOVERY,
+    EVENTS,
+    REQUESTS,
+    RESULTS,
+    RETRY,
+    results_queue,
+    service_topology,
+)
 from deploy.private_broker import PrivateBroker
 from node.amqp import outbox as outbox_module
 from node.amqp.broker import AmqpBroker
 from node.app import Node, SystemClock
-from node.commands.permissions import rabbitmqctl_lines
-from node.component import ComponentLoader, ComponentRegistry
+from node.client import Client
+from node.commands.permissions import Role, rabbitmqctl_lines
+from node.component import Component, ComponentLoader, ComponentRegistry
 from node.discovery.directory import ServiceDirectory
+from node.errors import JobCancelled
 from node.ports import IncomingMessage, OutgoingMessage, Properties, Subscribed
 from node.settings import Settings
 from node.tasks import running
+from orchestrator_example.graph import ServiceGraph, Stage
+from orchestrator_example.megaservice import MegaService
 from tests.fakes import ScriptedComponent
 from tests.harness import PATIENCE_SECONDS, until
 from tests.unit.discovery.messages import announcement, ping_reply
@@ -36,6 +52,14 @@ CAPTIONER = "captioner"
 UNRESTRICTED = "captioner.gpu/1 é"
 """Named like the service, but without topic permissions; spelled with percents in an address."""
 WATCHER = "watcher"
+CALLER = "gateway"
+PAINTER = "painter"
+ROLES = {
+    CAPTIONER: Role(serves=[CAPTIONER]),
+    CALLER: Role(calls=[CAPTIONER, PAINTER]),
+    f"{PAINTER}.1": Role(serves=[PAINTER], calls=[CAPTIONER]),
+}
+PROMPT = Text2ImageRequest(prompt="a red cat")
 
 
 class Captioner(ScriptedComponent):
@@ -44,15 +68,27 @@ class Captioner(ScriptedComponent):
     name = CAPTIONER
 
 
+class Painter(MegaService):
+    """A mega-service of one stage."""
+
+    name = PAINTER
+    graph = ServiceGraph().add(
+        Stage(CAPTIONER, build=lambda request, _: {"prompt": request["prompt"]})
+    )
+
+
 @pytest.fixture(scope="module")
 def hardened() -> Iterator[PrivateBroker]:
     """A broker with one user for each task."""
     with PrivateBroker() as broker:
-        for user in (CAPTIONER, UNRESTRICTED, WATCHER):
+        for user in (*ROLES, UNRESTRICTED, WATCHER):
             broker.ctl("add_user", user, "p@ss/word")
-        for line in rabbitmqctl_lines(CAPTIONER, CAPTIONER, "/"):
+        lines = [
+            line for user, role in ROLES.items() for line in rabbitmqctl_lines(role, user, "/")
+        ]
+        lines.append(rabbitmqctl_lines(ROLES[CAPTIONER], UNRESTRICTED, "/")[0])
+        for line in lines:
             broker.ctl(*shlex.split(line)[1:])
-        broker.ctl(*shlex.split(rabbitmqctl_lines(CAPTIONER, UNRESTRICTED, "/")[0])[1:])
         for line in re.findall(
             rf"^rabbitmqctl .* {WATCHER} .*$", DOCUMENT.read_text(), re.MULTILINE
         ):
@@ -72,7 +108,7 @@ async def stack(hardened: PrivateBroker) -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         administrator = AmqpBroker([hardened.url])
         await stack.enter_async_context(administrator.running())
-        for service in (CAPTIONER, "text2image"):
+        for service in (CAPTIONER, PAINTER, "text2image"):
             await administrator.apply(service_topology(service, ["scripted"]))
         yield stack
 
@@ -236,10 +272,7 @@ async def test_a_node_with_these_permissions_serves_answers_and_is_believed(
     listen: Callable[..., Any],
 ) -> None:
     listener = await listen(verify=True)
-    node, serving = start_node(login(CAPTIONER))
-    stack.push_async_callback(asyncio.gather, serving, return_exceptions=True)
-    stack.callback(serving.cancel)
-    await until(lambda: serving.done() or not node.reasons_not_ready(), "readiness")
+    node, serving = await start_node(stack, login(CAPTIONER), Captioner())
     await until(listener.services, "the announcement")
 
     administrator = AmqpBroker([hardened.url])
@@ -270,14 +303,20 @@ async def answer_to(correlation_id: str, broker: AmqpBroker) -> IncomingMessage:
     raise AssertionError("the inbox ended")
 
 
-def start_node(url: str) -> tuple[Node, "asyncio.Task[None]"]:
+async def start_node(
+    stack: AsyncExitStack, url: str, component: Component
+) -> tuple[Node, "asyncio.Task[None]"]:
     """Start a node that may not declare anything."""
     settings = Settings(
         amqp_url=[url], configure_topology=False, instance_id="one", http_port=0, grace_seconds=1.0
     )
-    node = Node(settings, Captioner(), AmqpBroker(settings.amqp_url))
+    node = Node(settings, component, AmqpBroker(settings.amqp_url))
     loader = ComponentLoader(ComponentRegistry(), settings)
-    return node, asyncio.create_task(node.run(loader))
+    serving = asyncio.create_task(node.run(loader))
+    stack.push_async_callback(asyncio.gather, serving, return_exceptions=True)
+    stack.callback(serving.cancel)
+    await until(lambda: serving.done() or not node.reasons_not_ready(), "readiness")
+    return node, serving
 
 
 async def test_a_user_who_only_listens_cannot_announce(channel_of: Connect) -> None:
@@ -301,13 +340,108 @@ async def test_all_that_a_node_says_is_signed(
 
     await stack.enter_async_context(running(ears=ears.run(), hear=hear()))
     await ears.queue_name()
-    node, serving = start_node(login(CAPTIONER))
-    stack.push_async_callback(asyncio.gather, serving, return_exceptions=True)
-    stack.callback(serving.cancel)
-    await until(lambda: serving.done() or not node.reasons_not_ready(), "readiness")
+    node, serving = await start_node(stack, login(CAPTIONER), Captioner())
     ServiceDirectory(administrator, SystemClock()).ask(Verb.PING)
     await until(lambda: "reply" in heard, "the reply")
     node.stop()
     await asyncio.wait_for(serving, PATIENCE_SECONDS)
     await until(lambda: "goodbye" in heard, "the goodbye")
     assert heard == {"announce": CAPTIONER, "reply": CAPTIONER, "goodbye": CAPTIONER}
+
+
+async def test_a_caller_watches_gets_its_result_and_cancels(
+    stack: AsyncExitStack, login: Callable[[str], str], connect: Connect
+) -> None:
+    captioner = Captioner()
+    await start_node(stack, login(CAPTIONER), captioner)
+    client = await stack.enter_async_context(Client(await connect(CALLER), CAPTIONER).running())
+    job_id = await client.submit(PROMPT, watch=True)
+    events = [event.event async for event in client.events(job_id)]
+    assert (events[0], events[-1]) == ("accepted", "succeeded")
+    assert (await client.result(job_id, PATIENCE_SECONDS)).status is Status.SUCCEEDED
+
+    captioner.free_running = False
+    job_id = await client.submit(PROMPT)
+    await until(lambda: job_id in captioner.invocations, "the job to begin")
+    await client.cancel(job_id)
+    with pytest.raises(JobCancelled):
+        await client.result(job_id, PATIENCE_SECONDS)
+
+
+async def test_an_orchestrator_has_its_stages_done_and_answers_its_caller(
+    stack: AsyncExitStack, login: Callable[[str], str], connect: Connect
+) -> None:
+    await start_node(stack, login(CAPTIONER), Captioner())
+    url = login(f"{PAINTER}.1")
+    await start_node(stack, url, Painter(Settings(amqp_url=[url], verify_announcers=True)))
+    client = Client(await connect(CALLER), PAINTER, MegaServiceResult)
+    await stack.enter_async_context(client.running())
+    job_id = await client.submit(MegaServiceRequest(prompt="a red cat"), watch=True)
+    events = [event.event async for event in client.events(job_id)]
+    result = await client.result(job_id, PATIENCE_SECONDS)
+    assert "stage" in events
+    assert result.stages[CAPTIONER].status == "succeeded"
+
+
+async def test_a_caller_sees_who_is_there(
+    stack: AsyncExitStack, login: Callable[[str], str], connect: Connect
+) -> None:
+    await start_node(stack, login(CAPTIONER), Captioner())
+    directory = ServiceDirectory(await connect(CALLER), SystemClock(), verify=True)
+    await stack.enter_async_context(running(directory=directory.run()))
+    await until(directory.services, "the captioner")
+    assert directory.can_serve(CAPTIONER, PROMPT).possible
+
+
+@pytest.mark.parametrize(
+    ("user", "exchange", "key"),
+    [
+        (CALLER, "", CAPTIONER),
+        (CALLER, RETRY, "captioner.retry.5s"),
+        (CALLER, DEAD_LETTER, "captioner.dead"),
+        (CALLER, RESULTS, "captioner.job"),
+        (CALLER, EVENTS, "captioner.job.succeeded"),
+        (CALLER, DISCOVERY, "announce.captioner.one"),
+        (CAPTIONER, CONTROL, ""),
+        (f"{PAINTER}.1", EVENTS, "captioner.job.succeeded"),
+        (f"{PAINTER}.1", RESULTS, "captioner.job"),
+        (f"{PAINTER}.1", DISCOVERY, "announce.captioner.one"),
+    ],
+)
+async def test_nobody_publishes_what_is_not_of_its_role(
+    channel_of: Connect, user: str, exchange: str, key: str
+) -> None:
+    channel = await channel_of(user)
+    if not exchange:
+        with pytest.raises(ChannelAccessRefused):
+            await channel.default_exchange.publish(aio_pika.Message(b"{}"), key)
+        return
+    with pytest.raises(ChannelAccessRefused):
+        await publish(channel, exchange, key)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "key"),
+    [(EVENTS, "text2image.job.#"), (EVENTS, "#"), (RESULTS, "captioner.#"), (CONTROL, "")],
+)
+async def test_a_caller_overhears_nothing_of_services_that_it_does_not_call(
+    channel_of: Connect, exchange: str, key: str
+) -> None:
+    queue = await (await channel_of(CALLER)).declare_queue(exclusive=True)
+    with pytest.raises(ChannelAccessRefused):
+        await queue.bind(exchange, key)
+
+
+@pytest.mark.parametrize("name", ["captioner", "captioner.dead", "captioner.results", "text2image"])
+async def test_a_caller_takes_no_message_of_others(channel_of: Connect, name: str) -> None:
+    queue = await (await channel_of(CALLER)).get_queue(name, ensure=False)
+    with pytest.raises(ChannelAccessRefused):
+        await queue.get(fail=False)
+
+
+@pytest.mark.parametrize("user", ROLES)
+async def test_nobody_declares_or_deletes_queues(channel_of: Connect, user: str) -> None:
+    with pytest.raises(ChannelAccessRefused):
+        await (await channel_of(user)).declare_queue("mine", durable=True)
+    with pytest.raises(ChannelAccessRefused):
+        await (await channel_of(user)).queue_delete(CAPTIONER)

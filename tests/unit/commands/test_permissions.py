@@ -1,4 +1,4 @@
-"""What a user of the broker may do who serves one service: as little as possible."""
+"""What a user of the broker may do who serves services, or calls them: as little as possible."""
 
 import re
 import shlex
@@ -7,51 +7,87 @@ import pytest
 from typer.testing import CliRunner
 
 from contracts.topology import (
+    CONTROL,
+    DEAD_LETTER,
     DISCOVERY,
     EVENTS,
     EXCHANGES,
+    REQUESTS,
     RESULTS,
+    RETRY,
     request_queues,
     service_topology,
 )
-from node.commands.permissions import node_permissions, node_topic_permissions, rabbitmqctl_lines
+from node.commands.permissions import DEFAULT_EXCHANGE, Role, rabbitmqctl_lines
 from node.commands.topology import topology_app
 from node.discovery.announcer import questions_for
+from node.errors import SetupError
+
+NODE = Role(serves=["captioner"])
+CALLER = Role(calls=["captioner", "text2image"])
+ORCHESTRATOR = Role(serves=["painter"], calls=["text2image"])
+OWN_QUEUE = "amq.gen-JzTY20BRgKO"
 
 
-def topics(service: str = "captioner") -> dict[str, tuple[str, str]]:
-    return {each.exchange: (each.write, each.read) for each in node_topic_permissions(service)}
+def topics(role: Role = NODE) -> dict[str, tuple[str, str]]:
+    return {each.exchange: (each.write, each.read) for each in role.topic_permissions()}
 
 
 @pytest.mark.parametrize("service", ["captioner", "prompt-writer", "a+b"])
 def test_it_reads_every_queue_that_a_node_consumes(service: str) -> None:
-    may = node_permissions(service)
+    may = Role(serves=[service]).permissions()
     for queue in request_queues(service, ["org/model"]):
         assert re.match(may.read, queue)
 
 
-def test_it_reads_no_queue_of_another_service() -> None:
-    may = node_permissions("text2image")
+@pytest.mark.parametrize("role", [Role(serves=["text2image"]), Role(calls=["text2image"])])
+def test_it_reads_no_queue_of_another_service(role: Role) -> None:
     for name in ("captioner", "text2imagex", "text2image-x.high", "xtext2image"):
-        assert not re.match(may.read, name)
+        assert not re.match(role.permissions().read, name)
 
 
-def test_it_declares_and_deletes_nothing_but_its_own_exclusive_queues() -> None:
-    may = node_permissions("captioner")
-    topology = service_topology("captioner", ["m"])
-    for each in (*topology.exchanges, *topology.queues):
-        assert not re.match(may.configure, each.name)
-    assert re.match(may.configure, "amq.gen-JzTY20BRgKO")
+@pytest.mark.parametrize("role", [NODE, CALLER, ORCHESTRATOR])
+def test_it_declares_and_deletes_nothing_but_its_own_exclusive_queues(role: Role) -> None:
+    may = role.permissions()
+    for service in ("captioner", "painter"):
+        topology = service_topology(service, ["m"])
+        for each in (*topology.exchanges, *topology.queues):
+            assert not re.match(may.configure, each.name)
+    assert re.match(may.configure, OWN_QUEUE)
 
 
-def test_it_does_not_write_to_the_default_exchange_or_commands_to_all() -> None:
-    may = node_permissions("captioner")
-    for name in ("amq.default", "", "megaservice.control"):
-        assert not re.match(may.write, name)
+@pytest.mark.parametrize("role", [NODE, Role(serves=["captioner"], replies=False)])
+def test_a_node_answers_to_any_queue_unless_that_is_forbidden(role: Role) -> None:
+    assert bool(re.match(role.permissions().write, DEFAULT_EXCHANGE)) is role.replies
 
 
-def test_every_topic_exchange_is_restricted() -> None:
-    assert set(topics()) == {each.name for each in EXCHANGES if each.type == "topic"}
+@pytest.mark.parametrize(
+    ("role", "written", "read"),
+    [
+        (
+            NODE,
+            {REQUESTS, RETRY, DEAD_LETTER, RESULTS, EVENTS, DISCOVERY, DEFAULT_EXCHANGE},
+            {CONTROL, DISCOVERY},
+        ),
+        (CALLER, {REQUESTS, CONTROL, DISCOVERY}, {EVENTS, DISCOVERY}),
+        (
+            ORCHESTRATOR,
+            {REQUESTS, RETRY, DEAD_LETTER, RESULTS, EVENTS, DISCOVERY, DEFAULT_EXCHANGE, CONTROL},
+            {CONTROL, DISCOVERY, EVENTS},
+        ),
+    ],
+)
+def test_it_uses_the_exchanges_that_it_needs_and_no_other(
+    role: Role, written: set[str], read: set[str]
+) -> None:
+    may, names = role.permissions(), [*(each.name for each in EXCHANGES), DEFAULT_EXCHANGE, ""]
+    assert {name for name in names if re.match(may.write, name)} == written
+    assert {name for name in names if re.match(may.read, name)} == read
+
+
+@pytest.mark.parametrize("role", [NODE, CALLER, ORCHESTRATOR])
+def test_every_topic_exchange_is_restricted(role: Role) -> None:
+    assert set(topics(role)) == {each.name for each in EXCHANGES if each.type == "topic"}
 
 
 @pytest.mark.parametrize(
@@ -81,18 +117,52 @@ def test_it_can_be_asked_on_every_address_and_overhears_nothing_else() -> None:
         assert not re.match(read, key)
 
 
+@pytest.mark.parametrize(
+    ("exchange", "key", "may_write", "may_read"),
+    [
+        (EVENTS, "captioner.job.#", False, True),
+        (EVENTS, "text2image.job.#", False, True),
+        (EVENTS, "guardrail.job.#", False, False),
+        (EVENTS, "#", False, False),
+        (RESULTS, "captioner.#", False, False),
+        (DISCOVERY, "announce.captioner.one", False, True),
+        (DISCOVERY, "ping.listener-1", True, True),
+        (DISCOVERY, "stats.captioner.one", True, False),
+    ],
+)
+def test_a_caller_hears_of_what_it_calls_and_speaks_for_nobody(
+    exchange: str, key: str, may_write: bool, may_read: bool
+) -> None:
+    write, read = topics(CALLER)[exchange]
+    assert (bool(re.match(write, key)), bool(re.match(read, key))) == (may_write, may_read)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "key", "may_write", "may_read"),
+    [
+        (EVENTS, "painter.job.started", True, False),
+        (EVENTS, "text2image.job.started", False, True),
+        (RESULTS, "painter.job", True, False),
+        (DISCOVERY, "announce.painter.one", True, True),
+        (DISCOVERY, "announce.text2image.one", False, True),
+        (DISCOVERY, "ping", True, True),
+    ],
+)
+def test_an_orchestrator_is_a_node_of_its_service_and_a_caller_of_its_stages(
+    exchange: str, key: str, may_write: bool, may_read: bool
+) -> None:
+    write, read = topics(ORCHESTRATOR)[exchange]
+    assert (bool(re.match(write, key)), bool(re.match(read, key))) == (may_write, may_read)
+
+
 def test_the_lines_are_commands_for_a_shell() -> None:
-    lines = rabbitmqctl_lines("captioner", "captioner.gpu 1", "/")
+    lines = rabbitmqctl_lines(NODE, "captioner.gpu 1", "/")
     words = [shlex.split(line) for line in lines]
     assert [each[:5] for each in words] == [
         ["rabbitmqctl", verb, "-p", "/", "captioner.gpu 1"]
         for verb in ("set_permissions", *["set_topic_permissions"] * 3)
     ]
-    assert words[0][5:] == [
-        (may := node_permissions("captioner")).configure,
-        may.write,
-        may.read,
-    ]
+    assert words[0][5:] == [(may := NODE.permissions()).configure, may.write, may.read]
 
 
 @pytest.mark.parametrize(("user", "warned"), [("captioner.gpu-1", False), ("bob", True)])
@@ -101,5 +171,26 @@ def test_the_command_prints_the_lines_and_warns_of_a_user_whom_nobody_will_belie
 ) -> None:
     run = CliRunner().invoke(topology_app, ["permissions", "captioner", "--user", user])
     assert run.exit_code == 0
-    assert run.stdout.splitlines() == rabbitmqctl_lines("captioner", user, "/")
+    assert run.stdout.splitlines() == rabbitmqctl_lines(NODE, user, "/")
     assert ("NODE_VERIFY_ANNOUNCERS" in run.stderr) is warned
+
+
+@pytest.mark.parametrize(
+    ("words", "role"),
+    [
+        ("", Role(serves=["text2image"])),
+        ("--user bob --calls captioner --calls text2image", CALLER),
+        ("painter --calls text2image", ORCHESTRATOR),
+        ("captioner --no-replies", Role(serves=["captioner"], replies=False)),
+    ],
+)
+def test_the_command_knows_nodes_callers_and_orchestrators(words: str, role: Role) -> None:
+    run = CliRunner().invoke(topology_app, ["permissions", *words.split()])
+    user = "bob" if "bob" in words else next(iter(role.serves))
+    assert run.stdout.splitlines() == rabbitmqctl_lines(role, user, "/")
+
+
+def test_who_only_calls_must_be_named() -> None:
+    run = CliRunner().invoke(topology_app, ["permissions", "--calls", "captioner"])
+    assert isinstance(run.exception, SetupError)
+    assert "--user" in str(run.exception)

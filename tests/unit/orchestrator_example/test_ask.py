@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from node.errors import SetupError
-from orchestrator_example.__main__ import _request
+from orchestrator_example.ask import _request
 
 
 def test_values_are_json_where_they_can_be_and_text_where_not() -> None:
@@ -31,7 +31,7 @@ def test_what_is_no_assignment_is_refused_with_how_to_write_it(word: str, why: s
 
 def test_without_a_broker_it_says_so_in_one_line() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "orchestrator_example", "a cat"],
+        [sys.executable, "-m", "orchestrator_example", "ask", "a cat"],
         env={"NODE_AMQP_URL": "amqp://127.0.0.1:1/", "PATH": ""},
         capture_output=True,
         text=True,

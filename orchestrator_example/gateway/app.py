@@ -1,0 +1,82 @@
+"""The gateway's HTTP application: every door, with the guards before it."""
+
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from node import __version__
+from node.ports import Clock
+from orchestrator_example.gateway.answering import add_refusals, refused
+from orchestrator_example.gateway.desk import JobDesk
+from orchestrator_example.gateway.figures import add_job_figures
+from orchestrator_example.gateway.guarding import add_guards
+from orchestrator_example.gateway.jobs_door import jobs_router
+from orchestrator_example.gateway.keys import KeyRing
+from orchestrator_example.gateway.links import FILES_PATH, Links
+from orchestrator_example.gateway.opea_door import OPEN_PATHS, opea_router
+from orchestrator_example.gateway.openai_door import openai_router
+from orchestrator_example.gateway.recording import HttpMetrics
+from orchestrator_example.gateway.statistics import ServiceStatistics
+
+TITLE: Final = "text2image gateway"
+DESCRIPTION: Final = "Pictures from text over HTTP: jobs, OPEA's interface and OpenAI's"
+_OPEN_PATHS: Final = (
+    *OPEN_PATHS,
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    f"{FILES_PATH}/*",
+)
+"""What is asked without an API key: by machines, by people who look, by <img> tags."""
+
+
+def make_app(desk: JobDesk, keys: KeyRing, clock: Clock) -> FastAPI:
+    """Build the application; what it serves is the desk's."""
+    app = FastAPI(title=TITLE, version=__version__, description=DESCRIPTION, redoc_url=None)
+    secret = desk.settings.link_secret
+    links = Links(secret.get_secret_value() if secret else None, desk.settings.link_seconds)
+    registry = CollectorRegistry()
+    app.state.desk = desk
+    app.state.settings = desk.settings
+    app.state.links = links
+    app.state.statistics = ServiceStatistics(desk.services, clock.monotonic)
+    add_job_figures(registry, desk)
+    app.include_router(jobs_router(links))
+    app.include_router(openai_router())
+    app.include_router(opea_router(desk.services))
+    _add_health(app, desk, registry)
+    add_refusals(app)
+    add_guards(
+        app,
+        desk.settings,
+        keys=keys,
+        metrics=HttpMetrics(registry),
+        answer=refused,
+        open_paths=_OPEN_PATHS,
+    )
+    return app
+
+
+def _add_health(app: FastAPI, desk: JobDesk, registry: CollectorRegistry) -> None:
+    @app.get("/health/live", tags=["health"])
+    async def live() -> dict[str, str]:
+        """Say that the process answers."""
+        return {"status": "alive"}
+
+    @app.get("/health/ready", tags=["health"])
+    async def ready() -> Response:
+        """Say whether jobs can be taken: 503 with the reasons why not."""
+        why = desk.directory.cut_off()
+        body: dict[str, Any] = (
+            {"status": "not ready", "reasons": [why]} if why else {"status": "ready"}
+        )
+        return JSONResponse(body, 503 if why else 200)
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    async def metrics(_: Request) -> Response:
+        """Tell figures in Prometheus' text format."""
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,283 @@
+"""The desk: takes in the jobs of callers, and knows what became of each. READ THIS FIRST.
+
+    door ── submit ──> Job ── Carrier ──> queue of its service
+      <── result, events, outlook ── Job <── result, events
+
+One id is one job, however often it is asked for: a call with an id that is known joins its job.
+What a caller sees are its own jobs.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from typing import Any, Final
+
+import structlog
+from starlette.requests import Request
+
+from contracts.message import Message
+from contracts.result import JobResult
+from contracts.service import ServiceContract
+from contracts.text2image import GeneratedImage
+from node.discovery.directory import ServiceDirectory
+from node.errors import Conflict, ModelNotAvailable, StoreUnavailable
+from node.ports import Broker
+from node.submission import named_model
+from node.tasks import Crew, running
+from orchestrator_example.gateway.carrier import Carrier
+from orchestrator_example.gateway.errors import Busy, JobUnknown, ServiceUnknown
+from orchestrator_example.gateway.feed import Numbered
+from orchestrator_example.gateway.job import Job
+from orchestrator_example.gateway.keys import Caller
+from orchestrator_example.gateway.limits import Limits
+from orchestrator_example.gateway.queues import Queues
+from orchestrator_example.gateway.records import JobRecords
+from orchestrator_example.gateway.settings import GatewaySettings
+
+RETRY_SECONDS: Final = 5.0
+FORGET_SECONDS: Final = 5.0
+SWEEP_SECONDS: Final = 300.0
+
+log = structlog.get_logger(__name__)
+
+
+class JobDesk:
+    """Every job of this gateway."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        directory: ServiceDirectory,
+        services: Iterable[ServiceContract],
+        settings: GatewaySettings,
+        limits: Limits,
+    ) -> None:
+        self.services: Mapping[str, ServiceContract] = {each.name: each for each in services}
+        self.directory = directory
+        self.settings = settings
+        self._limits = limits
+        self._queues = Queues(broker, directory)
+        url = settings.job_store
+        self._records = JobRecords(url, self.services) if url else None
+        self._carrier = Carrier(broker, self.services, self._queues, self._records)
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._crew = Crew()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Take jobs inside the context; those on their way when it ends are left to their nodes."""
+        async with (
+            self._carrier.listening(),
+            running(queues=self._queues.run(), forget=self._forget_old(), sweep=self._sweep()),
+            self._crew,
+        ):
+            try:
+                yield
+            finally:
+                self._crew.abandon()
+
+    async def submit(
+        self,
+        service: str,
+        request: Message,
+        caller: Caller,
+        *,
+        job_id: str | None = None,
+        deadline_seconds: float | None = None,
+        priority: int = 0,
+        keeps_on: bool = False,
+    ) -> Job:
+        """Have a request done; an id that is known joins its job. Returns once the broker has it.
+
+        Raises ServiceUnknown, Busy, TooManyRequests, Conflict, ModelNotAvailable, Overloaded,
+        BrokerUnavailable, TopologyMismatch, MessageTooLarge, StoreUnavailable.
+        """
+        job = await self._known(job_id) if job_id else None
+        if job is None:
+            deadline = None if deadline_seconds is None else time.time() + deadline_seconds
+            job = Job(
+                service,
+                request,
+                caller.name,
+                job_id=job_id,
+                deadline=deadline,
+                priority=priority,
+                keeps_on=keeps_on,
+            )
+            self._check(job)
+            self._begin(job, self._limits.enter(caller))
+        elif (job.service, job.request, job.owner) != (service, request, caller.name):
+            raise Conflict("this idempotency key was used for another request; use a new one")
+        job.keeps_on |= keeps_on
+        await asyncio.shield(job.taken)
+        return job
+
+    async def result(self, job: Job) -> JobResult:
+        """Wait for the end of a job, however it ended."""
+        await job.ended.wait()
+        if job.refusal is not None:
+            raise job.refusal
+        assert job.result is not None
+        return job.result
+
+    def events(self, job: Job, after: int = 0) -> AsyncIterator[Numbered]:
+        """Iterate over the events of a job that come after a number, the terminal one last."""
+        return job.feed.follow(after)
+
+    async def find(self, job_id: str, caller: Caller | None) -> Job:
+        """Look up a job of a caller, or of anybody. Raises JobUnknown, StoreUnavailable."""
+        job = await self._known(job_id)
+        if job is None or (caller is not None and job.owner != caller.name):
+            raise JobUnknown(
+                f"no job {job_id!r} of yours is known; jobs are forgotten "
+                f"{self.settings.job_seconds:g} seconds after their end"
+            )
+        return job
+
+    def jobs(self, caller: Caller) -> list[Job]:
+        """List the jobs of a caller, the latest first."""
+        own = [job for job in self._jobs.values() if job.owner == caller.name]
+        return sorted(own, key=lambda job: -job.submitted_at)
+
+    def all_jobs(self) -> Collection[Job]:
+        """List every job that is known."""
+        return self._jobs.values()
+
+    def stop(self) -> None:
+        """End those who only watch; callers who wait for a result still get it."""
+        for job in self._jobs.values():
+            job.feed.close()
+
+    def cancel(self, job: Job) -> None:
+        """Have a job stopped; it ends as `cancelled`, unless it has ended before that."""
+        if not job.cancel_requested and not job.ended.is_set():
+            job.cancel_requested = True
+            self._crew.spawn(self._carrier.stop(job))
+
+    def outlook(self, job: Job) -> tuple[int | None, float | None]:
+        """Estimate how many jobs are ahead of one, and the seconds until it is done."""
+        return self._queues.outlook(job)
+
+    @asynccontextmanager
+    async def attended(self, request: Request, job: Job) -> AsyncIterator[None]:
+        """Wait for a job inside the context; with the last call that does gone, it is cancelled."""
+        job.attendants += 1
+        watch = asyncio.create_task(self._until_gone(request, job))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            job.attendants -= 1
+            if job.attendants == 0:
+                self._abandon(job)
+
+    async def files(self, images: Iterable[GeneratedImage]) -> list[str]:
+        """Read the files of images, in base64.
+
+        Raises ArtifactMissing, ArtifactCorrupt, StoreUnavailable for those that are in a store.
+        """
+        return await self._carrier.files(images)
+
+    async def _known(self, job_id: str) -> Job | None:
+        """Look up a job, in what gateways wrote down as well. Raises StoreUnavailable."""
+        if job_id not in self._jobs and self._records is not None:
+            recorded = await self._records.find(job_id)
+            # Another call may have found it meanwhile.
+            if recorded is not None and job_id not in self._jobs:
+                self._take_over(recorded)
+        return self._jobs.get(job_id)
+
+    def _take_over(self, job: Job) -> None:
+        """Go on with a job of a gateway that is gone: asked for once more, it is the same job."""
+        if job.ended.is_set():
+            self._jobs[job.id] = job
+        else:
+            self._begin(job, nullcontext())
+
+    def _begin(self, job: Job, lease: AbstractContextManager[Any]) -> None:
+        self._jobs[job.id] = job
+        self._crew.spawn(self._see_through(job, lease))
+
+    async def _see_through(self, job: Job, lease: AbstractContextManager[Any]) -> None:
+        try:
+            await self._carrier.carry(job, lease)
+        finally:
+            if job.result is None:
+                # It was refused: the caller may try again under the same id.
+                del self._jobs[job.id]
+        if job.result is not None:
+            self._jobs.move_to_end(job.id)
+            log.info(
+                "job.ended",
+                job_id=job.id,
+                service=job.service,
+                caller=job.owner,
+                status=job.state.value,
+            )
+
+    def _check(self, job: Job) -> None:
+        """Refuse what would wait in vain. Raises ServiceUnknown, Busy, ModelNotAvailable."""
+        if job.service not in self.services:
+            known = ", ".join(sorted(self.services))
+            raise ServiceUnknown(f"no service {job.service!r} is known here; there are: {known}")
+        on_their_way = sum(not each.ended.is_set() for each in self._jobs.values())
+        if on_their_way >= self.settings.max_jobs:
+            raise Busy(f"{on_their_way} jobs are on their way, no more are taken", RETRY_SECONDS)
+        if not job.keeps_on and not self.directory.cut_off():
+            self._check_there(job)
+
+    def _check_there(self, job: Job) -> None:
+        there = [each for each in self.directory.services() if each.name == job.service]
+        if not there:
+            why = f"no instance of {job.service} is there; start one, or use POST /v1/jobs to wait"
+            raise Busy(why, RETRY_SECONDS)
+        offered = {model.id for each in there for model in each.metadata.models}
+        wanted = named_model(job.request)
+        if wanted is not None and offered and wanted not in offered:
+            names = ", ".join(sorted(offered))
+            raise ModelNotAvailable(f"no node offers the model {wanted!r}; offered are: {names}")
+
+    async def _until_gone(self, request: Request, job: Job) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        if job.attendants == 1:
+            self._abandon(job)
+
+    def _abandon(self, job: Job) -> None:
+        """Cancel a job that nobody waits for any more."""
+        if self.settings.cancel_on_disconnect and not job.keeps_on and not job.ended.is_set():
+            log.info("job.abandoned", job_id=job.id)
+            self.cancel(job)
+
+    async def _forget_old(self) -> None:
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            self._forget(time.time())
+
+    def _forget(self, now: float) -> None:
+        """Forget jobs that ended long ago, and the oldest of those that take too much memory."""
+        ended = [job for job in self._jobs.values() if job.ended_at is not None]
+        excess_bytes = sum(job.num_bytes for job in ended) - self.settings.job_bytes
+        for job in ended:
+            assert job.ended_at is not None
+            if excess_bytes <= 0 and now < job.ended_at + self.settings.job_seconds:
+                return
+            excess_bytes -= job.num_bytes
+            del self._jobs[job.id]
+
+    async def _sweep(self) -> None:
+        """Delete old records, now and then."""
+        while self._records is not None:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self._records.sweep(self.settings.job_seconds)
+            except StoreUnavailable as error:
+                log.warning("store.not_swept", reason=str(error))
+
+
+def idempotent_id(caller: Caller, key: str) -> str:
+    """Make the job id of an idempotency key: the same on every gateway."""
+    return hashlib.sha256(f"{caller.name}\0{key}".encode()).hexdigest()[:32]

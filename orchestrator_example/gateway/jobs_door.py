@@ -1,0 +1,183 @@
+"""Jobs over HTTP: submit, look, watch, cancel; nobody has to hold a connection open.
+
+POST /v1/jobs                     -> 202, Location
+GET  /v1/jobs/{id}                -> where it is, at last with its result
+GET  /v1/jobs/{id}/events         -> what happens, as it happens (Last-Event-ID replays)
+GET  /v1/jobs/{id}/images/{index} -> the file of one picture
+DELETE /v1/jobs/{id}              -> cancels it
+"""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+from pydantic import ValidationError
+
+from contracts.message import Message
+from orchestrator_example.gateway.access import Desk, GivenJobId, OwnJob, WhoCalls
+from orchestrator_example.gateway.desk import JobDesk
+from orchestrator_example.gateway.errors import JobUnknown, ServiceUnknown
+from orchestrator_example.gateway.job import Job
+from orchestrator_example.gateway.jobs_answer import (
+    JobList,
+    JobSubmission,
+    JobView,
+    ServiceList,
+    ServiceView,
+    images_of,
+    view_of,
+)
+from orchestrator_example.gateway.links import FILES_PATH, Links
+from orchestrator_example.gateway.problems import HttpProblem
+from orchestrator_example.gateway.sse import event_stream
+
+MAX_LISTED: Final = 100
+JSON: Final = "application/json"
+
+
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": HttpProblem, "description": text}
+    for status, text in {
+        401: "An API key is needed.",
+        404: "There is no such job, or service.",
+        409: "The Idempotency-Key was used for another request.",
+        429: "Too many requests of this caller.",
+        503: "Not now.",
+    }.items()
+}
+
+
+def jobs_router(links: Links) -> APIRouter:
+    """Make the routes; `links` signs those to pictures."""
+    router = APIRouter(tags=["jobs"], responses=_ERRORS)
+
+    @router.post("/v1/jobs", status_code=202, response_model=JobView)
+    async def submit(
+        submission: JobSubmission,
+        request: Request,
+        desk: Desk,
+        caller: WhoCalls,
+        job_id: GivenJobId,
+    ) -> Response:
+        """Submit a job; it is done whether or not anybody waits for it."""
+        job = await desk.submit(
+            submission.service,
+            read_request(desk, submission),
+            caller,
+            job_id=job_id,
+            deadline_seconds=submission.deadline_seconds,
+            priority=submission.priority,
+            keeps_on=True,
+        )
+        request.state.job_id = job.id
+        answer = _answer(view_of(desk, job, links, request), status=202)
+        answer.headers["Location"] = f"/v1/jobs/{job.id}"
+        return answer
+
+    @router.get("/v1/jobs", response_model=JobList)
+    async def list_jobs(request: Request, desk: Desk, caller: WhoCalls) -> Response:
+        """List the caller's jobs."""
+        jobs = desk.jobs(caller)[:MAX_LISTED]
+        views = [
+            view_of(desk, job, links, request).model_copy(update={"result": None}) for job in jobs
+        ]
+        return _answer(JobList(jobs=views))
+
+    @router.get("/v1/jobs/{job_id}", response_model=JobView)
+    async def show(request: Request, desk: Desk, job: OwnJob) -> Response:
+        """Say where a job is."""
+        return _answer(view_of(desk, job, links, request))
+
+    @router.delete("/v1/jobs/{job_id}", status_code=202, response_model=JobView)
+    async def cancel(request: Request, desk: Desk, job: OwnJob) -> Response:
+        """Cancel a job; one that has ended stays as it is."""
+        desk.cancel(job)
+        return _answer(view_of(desk, job, links, request), status=202)
+
+    @router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse)
+    async def events(
+        desk: Desk,
+        job: OwnJob,
+        last_event_id: Annotated[int, Header(ge=0, description="Tell what came after this.")] = 0,
+    ) -> Response:
+        """Stream what happens to a job; 204 once there is nothing more to tell."""
+        if job.feed.is_over(last_event_id):
+            return Response(status_code=204)
+        return event_stream(_told(desk, job, last_event_id))
+
+    @router.get("/v1/jobs/{job_id}/images/{index}", response_class=Response)
+    async def image(desk: Desk, job: OwnJob, index: int) -> Response:
+        """Give the file of one picture."""
+        return await _file(desk, job, index)
+
+    @router.get(FILES_PATH + "/{job_id}/{index}", response_class=Response, tags=["files"])
+    async def file(
+        desk: Desk,
+        job_id: str,
+        index: int,
+        expires: Annotated[int, Query()],
+        signature: Annotated[str, Query(max_length=64)],
+    ) -> Response:
+        """Give the file of one picture to who has the link to it."""
+        links.check(job_id, index, expires, signature)
+        answer = await _file(desk, await desk.find(job_id, None), index)
+        answer.headers["Cache-Control"] = "private, max-age=3600, immutable"
+        return answer
+
+    @router.get("/v1/services", response_model=ServiceList)
+    async def services(desk: Desk) -> Response:
+        """List the services that jobs may go to."""
+        there = [entry.name for entry in desk.directory.services()]
+        views = [
+            ServiceView(
+                name=contract.name,
+                description=contract.description,
+                instances=there.count(contract.name),
+                request_schema=contract.request.model_json_schema(),
+            )
+            for contract in desk.services.values()
+        ]
+        return _answer(ServiceList(services=views))
+
+    return router
+
+
+def read_request(desk: JobDesk, submission: JobSubmission) -> Message:
+    """Read the request in its service's words. Raises ServiceUnknown, RequestValidationError."""
+    contract = desk.services.get(submission.service)
+    if contract is None:
+        known = ", ".join(sorted(desk.services))
+        raise ServiceUnknown(f"no service {submission.service!r} is known; there are: {known}")
+    try:
+        return contract.request.model_validate(submission.request)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise RequestValidationError(
+            [{**each, "loc": ("body", "request", *each["loc"])} for each in found]
+        ) from error
+
+
+async def _told(desk: JobDesk, job: Job, after: int) -> AsyncIterator[bytes]:
+    async for each in desk.events(job, after):
+        event = each.event
+        yield format_sse_event(
+            data_str=event.model_dump_json(), event=str(event.event), id=str(each.number)
+        )
+
+
+async def _file(desk: JobDesk, job: Job, index: int) -> Response:
+    images = images_of(job)
+    if not 0 <= index < len(images):
+        have = f"{len(images)} pictures" if job.result else f"no pictures yet, it is {job.state}"
+        raise JobUnknown(f"the job has {have}; there is no number {index}")
+    (b64_json,) = await desk.files([images[index]])
+    return Response(base64.b64decode(b64_json), media_type=images[index].media_type)
+
+
+def _answer(view: Message, status: int = 200) -> Response:
+    # FastAPI would read what was written once more, pictures included.
+    return Response(view.model_dump_json(), status, media_type=JSON)

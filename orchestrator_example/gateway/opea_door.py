@@ -1,0 +1,162 @@
+"""OPEA's interface: pictures and mega-services, each call answered once its job has ended.
+
+An OPEA `ServiceOrchestrator` reaches every one of these as a remote `MicroService`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import structlog
+from fastapi import APIRouter, Body, Depends, Request, Response
+
+from contracts.megaservice import MegaServiceResult
+from contracts.result import JobResult, Status
+from contracts.service import ServiceContract
+from contracts.text2image import Text2ImageResult
+from node import __version__
+from orchestrator_example.gateway.access import Desk, GivenJobId, WhoCalls
+from orchestrator_example.gateway.opea_answer import (
+    WARNING_HEADER,
+    Alive,
+    HealthCheck,
+    InvalidBody,
+    OpeaChain,
+    OpeaImages,
+    warning_headers,
+)
+from orchestrator_example.gateway.opea_body import Tolerated, body_of
+from orchestrator_example.gateway.opea_route import OpeaRoute, Unsuccessful
+from orchestrator_example.gateway.problems import PROBLEM_MEDIA_TYPE, HttpProblem
+from orchestrator_example.gateway.statistics import ServiceFigures, ServiceStatistics
+
+OPEN_PATHS: Final = ("/health", "/v1/health_check")
+"""What is asked without an API key: by health checks."""
+
+_PROBLEM: Final[dict[str, Any]] = {
+    "description": "A problem (RFC 9457)",
+    "content": {PROBLEM_MEDIA_TYPE: {"schema": HttpProblem.model_json_schema()}},
+}
+_FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    422: {"model": InvalidBody, "description": "The request is not valid"},
+    "4XX": _PROBLEM,
+    "5XX": _PROBLEM,
+}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a door, and what is needed to answer it."""
+
+    request: Request
+    response: Response
+    desk: Desk
+    caller: WhoCalls
+    job_id: GivenJobId
+
+    @property
+    def statistics(self) -> ServiceStatistics:
+        """What is measured of all calls."""
+        statistics: ServiceStatistics = self.request.app.state.statistics
+        return statistics
+
+    async def result(self, service: str, body: Tolerated) -> JobResult:
+        """Have the work done, and wait for it. Raises Unsuccessful, or what the desk does."""
+        job = await self.desk.submit(
+            service,
+            body.request,
+            self.caller,
+            job_id=self.job_id,
+            deadline_seconds=self.desk.settings.timeout_seconds,
+        )
+        self.request.state.job_id = job.id
+        async with self.desk.attended(self.request, job):
+            result = await self.desk.result(job)
+        if result.status is not Status.SUCCEEDED:
+            raise Unsuccessful(result, body.request)
+        return result
+
+    def warn(self, service: str, warnings: list[str]) -> None:
+        """Tell the caller what was not heeded, where OPEA's answers have no place for it."""
+        if not warnings:
+            return
+        shown = warning_headers(warnings)
+        for warning in shown:
+            self.response.headers.append(WARNING_HEADER, warning)
+        log.info("request.warned", service=service, warnings=shown)
+
+
+ACall = Annotated[Call, Depends()]
+
+
+def opea_router(services: Mapping[str, ServiceContract]) -> APIRouter:
+    """Make the doors of these services: those of pictures and the mega-services among them."""
+    router = APIRouter(route_class=OpeaRoute, tags=["OPEA"])
+    for contract in services.values():
+        if issubclass(contract.result, MegaServiceResult):
+            _add_chain(router, contract)
+        elif issubclass(contract.result, Text2ImageResult):
+            _add_images(router, contract)
+    router.add_api_route("/health", _health, summary="Say that the gateway lives")
+    router.add_api_route("/v1/health_check", _health_check, summary="Say what the gateway is")
+    for path in OPEN_PATHS:
+        router.add_api_route(path, _health, methods=["HEAD"], include_in_schema=False)
+    router.add_api_route("/v1/statistics", _statistics, summary="Tell latencies, in seconds")
+    return router
+
+
+def _add_images(router: APIRouter, contract: ServiceContract) -> None:
+    async def generate(
+        body: Annotated[Tolerated, body_of(contract.request), Body()], call: ACall
+    ) -> OpeaImages:
+        with call.statistics.measured(contract.name):
+            result = await call.result(contract.name, body)
+            assert isinstance(result, Text2ImageResult)
+            images = await call.desk.files(result.images)
+        call.warn(contract.name, [*body.warnings, *result.warnings])
+        return OpeaImages(id=result.job_id, images=images)
+
+    _add(router, contract, generate, "Make images")
+
+
+def _add_chain(router: APIRouter, contract: ServiceContract) -> None:
+    async def run(
+        body: Annotated[Tolerated, body_of(contract.request), Body()], call: ACall
+    ) -> OpeaChain:
+        with call.statistics.measured(contract.name):
+            result = await call.result(contract.name, body)
+            assert isinstance(result, MegaServiceResult)
+            images = await call.desk.files(result.images)
+        warnings = [*body.warnings, *result.warnings]
+        call.warn(contract.name, warnings)
+        return OpeaChain(id=result.job_id, images=images, stages=result.stages, warnings=warnings)
+
+    _add(router, contract, run, f"Run the mega-service {contract.name}")
+
+
+def _add(router: APIRouter, contract: ServiceContract, endpoint: Any, summary: str) -> None:
+    router.add_api_route(
+        f"/v1/{contract.name}",
+        endpoint,
+        methods=["POST"],
+        operation_id=f"opea_{contract.name}",
+        summary=summary,
+        description=contract.description,
+        responses=_FAILURES,
+    )
+
+
+async def _health() -> Alive:
+    return Alive()
+
+
+async def _health_check(request: Request) -> HealthCheck:
+    app = request.app
+    return HealthCheck(title=app.title, version=__version__, description=app.description)
+
+
+async def _statistics(request: Request) -> dict[str, ServiceFigures]:
+    statistics: ServiceStatistics = request.app.state.statistics
+    return statistics.figures()

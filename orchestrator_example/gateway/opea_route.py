@@ -1,0 +1,79 @@
+"""How OPEA's doors refuse, and tell of failures."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from contracts.failure import FailureCode
+from contracts.message import JSON_CONTENT_TYPE, Message
+from contracts.result import JobResult
+from node.errors import JobNotSucceeded, UnsupportedContentType
+from orchestrator_example.gateway.opea_answer import (
+    InvalidBody,
+    failure_details,
+    invalid_body,
+    refused_body,
+)
+from orchestrator_example.gateway.problems import PROBLEM_MEDIA_TYPE, refusal_of_result
+
+INVALID: Final = 422
+
+
+class Unsuccessful(JobNotSucceeded):
+    """A job that did not succeed, and what it was asked for."""
+
+    def __init__(self, result: JobResult, request: Message) -> None:
+        super().__init__(result)
+        self.request = request
+
+
+class OpeaRoute(APIRoute):
+    """Answers what OPEA's services answer to invalid requests: 422 with a list of faults."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the handler of FastAPI."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            _check_content_type(request)
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                return _invalid(invalid_body(error.errors()), {})
+            except Unsuccessful as error:
+                return _failed(error)
+
+        return handled
+
+
+def _check_content_type(request: Request) -> None:
+    """Take bodies only that say they are JSON. Raises UnsupportedContentType.
+
+    Any other one, and one that says nothing, a page of any origin can have a browser send.
+    """
+    if request.method != "POST":
+        return
+    given = request.headers.get("content-type", "")
+    if given.split(";")[0].strip().lower() != JSON_CONTENT_TYPE:
+        raise UnsupportedContentType(
+            f"the content type is {given[:80]!r}; send the header "
+            f"`Content-Type: {JSON_CONTENT_TYPE}` (curl: -H 'Content-Type: {JSON_CONTENT_TYPE}')"
+        )
+
+
+def _failed(error: Unsuccessful) -> Response:
+    """Answer with problem details, and with what a chain did before it failed."""
+    problem, details = error.result.error, failure_details(error.result)
+    if problem is not None and problem.code is FailureCode.INVALID_REQUEST:
+        return _invalid(refused_body(problem, error.request), details)
+    refusal = refusal_of_result(error.result)
+    body = refusal.problem.model_dump(exclude_none=True) | details
+    return JSONResponse(body, refusal.problem.status, refusal.headers, PROBLEM_MEDIA_TYPE)
+
+
+def _invalid(body: InvalidBody, details: dict[str, Any]) -> Response:
+    return JSONResponse(body.model_dump() | details, INVALID)
