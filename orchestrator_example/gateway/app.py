@@ -1,11 +1,14 @@
 """The gateway's HTTP application: every door, with the guards before it."""
 
-from typing import Any, Final
+from typing import Final, Literal
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import Field
 
+from contracts.message import Message
 from node import __version__
 from node.ports import Clock
 from orchestrator_example.gateway.answering import add_refusals, refused
@@ -36,7 +39,13 @@ _OPEN_PATHS: Final = (
 
 def make_app(desk: JobDesk, keys: KeyRing, clock: Clock) -> FastAPI:
     """Build the application; what it serves is the desk's."""
-    app = FastAPI(title=TITLE, version=__version__, description=DESCRIPTION, redoc_url=None)
+    app = FastAPI(
+        title=TITLE,
+        version=__version__,
+        description=DESCRIPTION,
+        redoc_url=None,
+        generate_unique_id_function=_name,
+    )
     secret = desk.settings.link_secret
     links = Links(secret.get_secret_value() if secret else None, desk.settings.link_seconds)
     registry = CollectorRegistry()
@@ -61,22 +70,33 @@ def make_app(desk: JobDesk, keys: KeyRing, clock: Clock) -> FastAPI:
     return app
 
 
+class Readiness(Message):
+    """Whether jobs can be taken."""
+
+    status: Literal["ready", "not ready"]
+    reasons: list[str] = Field(default_factory=list)
+    """Why not."""
+
+
+def _name(route: APIRoute) -> str:
+    """Name an operation for clients that are generated: like its function."""
+    return route.name.strip("_")
+
+
 def _add_health(app: FastAPI, desk: JobDesk, registry: CollectorRegistry) -> None:
     @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
         """Say that the process answers."""
         return {"status": "alive"}
 
-    @app.get("/health/ready", tags=["health"])
+    @app.get("/health/ready", tags=["health"], response_model=Readiness)
     async def ready() -> Response:
         """Say whether jobs can be taken: 503 with the reasons why not."""
         why = desk.directory.cut_off()
-        body: dict[str, Any] = (
-            {"status": "not ready", "reasons": [why]} if why else {"status": "ready"}
-        )
-        return JSONResponse(body, 503 if why else 200)
+        state = Readiness(status="not ready", reasons=[why]) if why else Readiness(status="ready")
+        return JSONResponse(state.model_dump(), 503 if why else 200)
 
-    @app.get("/metrics", tags=["health"], response_class=Response)
+    @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics(_: Request) -> Response:
         """Tell figures in Prometheus' text format."""
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

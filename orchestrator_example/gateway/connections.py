@@ -1,24 +1,31 @@
-"""Connections of callers: one that sends no whole head of a request in time is closed.
+"""Connections of callers: a head that is broken, too long or too slow ends its connection.
 
-Uvicorn waits for the first byte, and for the end of a head, as long as the caller likes; a thousand
-idle connections would cost a stranger nothing, and us a thousand open files.
+Uvicorn waits for the end of a head as long as the caller likes; a thousand connections without one
+would cost a stranger nothing, and us a thousand open files. What it cannot read it answers in plain
+text; callers of ours may count on JSON.
 """
 
 import asyncio
+import json
+import sys
 from typing import Any, Final
 
 import h11
-import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from orchestrator_example.gateway.errors import BadRequest
+from orchestrator_example.gateway.problems import PROBLEM_MEDIA_TYPE, refusal_of
+
 HEAD_SECONDS: Final = 15.0
-"""How long the head of a request may take, counted from the connection or the answer before."""
-
-log = structlog.get_logger(__name__)
+"""How long the head of a request may take; the first one from the moment of connecting."""
 
 
-class PatientProtocol(H11Protocol):
-    """Uvicorn's HTTP/1.1, with a bound on waiting for heads."""
+class HeadTooLong(BadRequest):
+    status, code, title = 431, "head_too_long", "The request has too long a head"
+
+
+class CallerProtocol(H11Protocol):
+    """Uvicorn's HTTP/1.1, with a bound on waiting for heads, and with problems in JSON."""
 
     _head_due: asyncio.TimerHandle | None = None
 
@@ -28,11 +35,11 @@ class PatientProtocol(H11Protocol):
         self._expect_head()
 
     def handle_events(self) -> None:
-        """Take what has arrived; between requests, wait for the next head."""
+        """Take what has arrived; a head that has only begun must end in time."""
         super().handle_events()
         if self.conn.their_state is not h11.IDLE:
             self._stop_expecting()
-        elif self._head_due is None:
+        elif self._head_due is None and self.conn.trailing_data[0]:
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -40,14 +47,30 @@ class PatientProtocol(H11Protocol):
         self._stop_expecting()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """Say what is wrong with the bytes that came, unless an answer is on its way; and close."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            broken = sys.exception()
+            hint = getattr(broken, "error_status_hint", 400)
+            kind = HeadTooLong if hint == HeadTooLong.status else BadRequest
+            self._answer(kind(f"this is not HTTP/1.1 as it should be: {broken or msg}"))
+        self.transport.close()
+
+    def _answer(self, error: BadRequest) -> None:
+        body = json.dumps(refusal_of(error).problem.model_dump(exclude_none=True)).encode()
+        headers = [
+            ("Content-Type", PROBLEM_MEDIA_TYPE),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+        head = h11.Response(status_code=error.status, headers=headers, reason=error.title)
+        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+
     def _expect_head(self) -> None:
-        self._head_due = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self._head_due = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _stop_expecting(self) -> None:
         if self._head_due is not None:
             self._head_due.cancel()
             self._head_due = None
-
-    def _give_up(self) -> None:
-        log.debug("connection.gave_no_request", caller=self.client and self.client[0])
-        self.transport.close()

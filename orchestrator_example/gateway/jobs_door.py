@@ -18,6 +18,7 @@ from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 
 from contracts.message import Message
+from contracts.text2image import OutputFormat
 from orchestrator_example.gateway.access import Desk, GivenJobId, OwnJob, WhoCalls
 from orchestrator_example.gateway.desk import JobDesk
 from orchestrator_example.gateway.errors import JobUnknown, ServiceUnknown
@@ -32,31 +33,37 @@ from orchestrator_example.gateway.jobs_answer import (
     view_of,
 )
 from orchestrator_example.gateway.links import FILES_PATH, Links
-from orchestrator_example.gateway.problems import HttpProblem
+from orchestrator_example.gateway.problems import PROBLEMS
 from orchestrator_example.gateway.sse import event_stream
 
 MAX_LISTED: Final = 100
 JSON: Final = "application/json"
 
 
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": HttpProblem, "description": text}
-    for status, text in {
-        401: "An API key is needed.",
-        404: "There is no such job, or service.",
-        409: "The Idempotency-Key was used for another request.",
-        429: "Too many requests of this caller.",
-        503: "Not now.",
-    }.items()
+_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Events of the job, as `docs/gateway.md` lists them",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "The job has ended, and nothing is left to tell"},
+}
+_FILE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The file",
+        "content": {
+            each.media_type: {"schema": {"type": "string", "format": "binary"}}
+            for each in OutputFormat
+        },
+    }
 }
 
 
 def jobs_router(links: Links) -> APIRouter:
     """Make the routes; `links` signs those to pictures."""
-    router = APIRouter(tags=["jobs"], responses=_ERRORS)
+    router = APIRouter(tags=["jobs"], responses=PROBLEMS)
 
     @router.post("/v1/jobs", status_code=202, response_model=JobView)
-    async def submit(
+    async def submit_job(
         submission: JobSubmission,
         request: Request,
         desk: Desk,
@@ -88,18 +95,18 @@ def jobs_router(links: Links) -> APIRouter:
         return _answer(JobList(jobs=views))
 
     @router.get("/v1/jobs/{job_id}", response_model=JobView)
-    async def show(request: Request, desk: Desk, job: OwnJob) -> Response:
+    async def show_job(request: Request, desk: Desk, job: OwnJob) -> Response:
         """Say where a job is."""
         return _answer(view_of(desk, job, links, request))
 
     @router.delete("/v1/jobs/{job_id}", status_code=202, response_model=JobView)
-    async def cancel(request: Request, desk: Desk, job: OwnJob) -> Response:
+    async def cancel_job(request: Request, desk: Desk, job: OwnJob) -> Response:
         """Cancel a job; one that has ended stays as it is."""
         desk.cancel(job)
         return _answer(view_of(desk, job, links, request), status=202)
 
-    @router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse)
-    async def events(
+    @router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses=_STREAM)
+    async def watch_job(
         desk: Desk,
         job: OwnJob,
         last_event_id: Annotated[int, Header(ge=0, description="Tell what came after this.")] = 0,
@@ -109,13 +116,13 @@ def jobs_router(links: Links) -> APIRouter:
             return Response(status_code=204)
         return event_stream(_told(desk, job, last_event_id))
 
-    @router.get("/v1/jobs/{job_id}/images/{index}", response_class=Response)
-    async def image(desk: Desk, job: OwnJob, index: int) -> Response:
+    @router.get("/v1/jobs/{job_id}/images/{index}", response_class=Response, responses=_FILE)
+    async def job_image(desk: Desk, job: OwnJob, index: int) -> Response:
         """Give the file of one picture."""
         return await _file(desk, job, index)
 
-    @router.get(FILES_PATH + "/{job_id}/{index}", response_class=Response, tags=["files"])
-    async def file(
+    @router.get(FILES_PATH + "/{job_id}/{index}", response_class=Response, responses=_FILE)
+    async def linked_image(
         desk: Desk,
         job_id: str,
         index: int,
@@ -129,7 +136,7 @@ def jobs_router(links: Links) -> APIRouter:
         return answer
 
     @router.get("/v1/services", response_model=ServiceList)
-    async def services(desk: Desk) -> Response:
+    async def list_services(desk: Desk) -> Response:
         """List the services that jobs may go to."""
         there = [entry.name for entry in desk.directory.services()]
         views = [

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from fastapi.responses import JSONResponse
 from pydantic import Field
@@ -60,6 +60,17 @@ class HttpProblem(Message):
     """Whether the same request may succeed later."""
     instance: str | None = None
     """Id of the job, where there is one."""
+    errors: list[dict[str, Any]] | None = None
+    """Every fault of an invalid request: type, loc, msg, input."""
+
+
+_CONTENT: Final = {PROBLEM_MEDIA_TYPE: {"schema": HttpProblem.model_json_schema()}}
+PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    422: {"description": "The request is not valid", "content": _CONTENT},
+    "4XX": {"description": "The request cannot be done as it is", "content": _CONTENT},
+    "5XX": {"description": "It cannot be done now", "content": _CONTENT},
+}
+"""The answers of a door that refuses with problem details, for its OpenAPI document."""
 
 
 @dataclass(frozen=True, slots=True)

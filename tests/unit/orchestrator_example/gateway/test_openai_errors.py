@@ -28,9 +28,7 @@ from orchestrator_example.gateway.openai_errors import (
 )
 
 
-def failed(
-    code: FailureCode, *, retryable: bool = False, detail: str = "why"
-) -> JobNotSucceeded:
+def failed(code: FailureCode, *, retryable: bool = False, detail: str = "why") -> JobNotSucceeded:
     problem = Problem.of(code, detail, job_id="j", retryable=retryable)
     return JobNotSucceeded(Text2ImageResult(job_id="j", status=Status.FAILED, error=problem))
 
