@@ -58,6 +58,8 @@ class ServiceContract:
     )
     has_stages: bool = False
     """Whether the service is made of others, whose events it passes on."""
+    needs: frozenset[str] = frozenset()
+    """The other services without which none of its jobs succeeds."""
 
     @property
     def events(self) -> tuple[type[Message], ...]:

@@ -221,6 +221,19 @@ class ServiceGraph:
         named = [(stage.service, stage.policy.fallback) for stage in self.stages]
         return sorted({service for pair in named for service in pair if service})
 
+    def needed(self) -> frozenset[str]:
+        """Name the services that every request needs: no condition or policy goes round them."""
+        sure: set[str] = set()
+        for name in self.order():
+            flows = self.flows_into(name)
+            if all(flow.when is None and flow.before in sure for flow in flows):
+                sure.add(name)
+        return frozenset(
+            stage.service
+            for stage in self.stages
+            if stage.name in sure and stage.policy.ends_the_chain
+        )
+
     def last(self) -> list[Stage]:
         """List the stages that nothing waits for: what they give is what the graph gives."""
         return [stage for stage in self.stages if not self.after(stage.name)]

@@ -6,6 +6,7 @@ result is confirmed, dropped by nobody, done once, cancelled and expired like ev
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from contracts.megaservice import (
 )
 from contracts.message import MAX_FIELDS, Message
 from contracts.result import JobResult, Status
+from contracts.service import ServiceContract
 from contracts.topology import CONSUMER_TIMEOUT_MS
 from node.app import SWEEP_SECONDS, SystemClock, make_broker
 from node.component import Component, Health, Invocation, ReportLoad
@@ -81,6 +83,10 @@ class MegaService(Component):
     def chosen(self, reports: Mapping[str, StageReport]) -> Sequence[str] | None:
         """Name the stages whose pictures the chain ends with; None: the last ones."""
         return None
+
+    def contract(self) -> ServiceContract:
+        """Say what travels to and from this service, and which others it cannot do without."""
+        return replace(super().contract(), needs=self.graph.needed())
 
     async def load(self, report: ReportLoad) -> None:
         """Connect to the services of the graph. They may come later than this one."""

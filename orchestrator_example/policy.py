@@ -50,6 +50,11 @@ class Policy:
         if not 0 < self.timeout_seconds < math.inf or self.retries < 0:
             raise ValueError("timeout_seconds is a number over 0, and retries is 0 or more")
 
+    @property
+    def ends_the_chain(self) -> bool:
+        """Whether nothing goes on once the stage's own service has failed."""
+        return self.fallback is None and self.on_failure is OnFailure.FAIL
+
 
 def worth_a_fallback(result: JobResult) -> bool:
     """Say whether another service may do it; what is refused for safety must not find a way."""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from orchestrator_example.graph import GraphError, ServiceGraph, Stage
 from orchestrator_example.kinds import Kinds
-from orchestrator_example.policy import Policy
+from orchestrator_example.policy import OnFailure, Policy
 
 TEXT = Kinds({"text": "texts[]"}, {"text": "text"})
 
@@ -170,3 +170,22 @@ def test_what_lies_between_two_stages_is_on_a_way_from_one_to_the_other() -> Non
 def test_every_service_that_a_graph_needs_is_named_fallbacks_included() -> None:
     made = ServiceGraph().add(Stage("a", "one", policy=Policy(fallback="spare")))
     assert made.add(Stage("b", "one")).services() == ["one", "spare"]
+
+
+def test_a_service_is_needed_unless_a_condition_or_a_policy_goes_round_it() -> None:
+    skipped = Policy(on_failure=OnFailure.SKIP)
+    graph = (
+        ServiceGraph()
+        .add(Stage("guardrail"))
+        .add(Stage("writer", "prompt-writer"))
+        .add(Stage("spare", "slow", policy=Policy(fallback="fast")))
+        .add(Stage("captioner", policy=skipped))
+        .add(Stage("upscaler"))
+        .add(Stage("printer"))
+        .flow_to("guardrail", "writer", {})
+        .flow_to("writer", "spare", {})
+        .flow_to("writer", "captioner", {})
+        .flow_to("writer", "upscaler", {}, when=lambda answer: bool(answer))
+        .flow_to("upscaler", "printer", {})
+    )
+    assert graph.needed() == {"guardrail", "prompt-writer"}
