@@ -179,6 +179,7 @@ async def test_a_job_is_submitted_for_its_caller_with_the_time_that_a_call_has(
     assert request.model_dump(exclude_defaults=True) == {"prompt": PROMPT, "seed": 7}
     assert given == {"job_id": idempotent_id(CALLER, "k"), "deadline_seconds": 30}
     assert answer.json()["id"] == given["job_id"]
+    assert len(desk.attended_jobs) == 1
     assert desk.left_jobs == desk.attended_jobs
 
 

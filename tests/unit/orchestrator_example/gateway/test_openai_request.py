@@ -1,5 +1,7 @@
 """What becomes of each parameter of OpenAI's image API."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,3 +197,11 @@ def test_a_body_without_a_prompt_is_refused() -> None:
 def test_a_hint_of_any_length_makes_a_short_warning() -> None:
     (warning,) = read({"prompt": PROMPT, "quality": "x" * 100_000}).warnings
     assert len(warning) <= 200
+
+
+def test_the_documentation_says_what_becomes_of_every_parameter() -> None:
+    text = (Path(__file__).parents[4] / "docs/openai.md").read_text()
+    table = text.split("## Answers")[0]
+    named = set(re.findall(r"`([a-z_]+)`", table))
+    assert set(ImagesRequest.model_fields) | ONLY_WITH_GIF_OR_SVG <= named
+    assert set(OWN_FIELDS) - {"width", "height"} <= named
