@@ -29,7 +29,12 @@ from orchestrator_example.gateway.openai_answer import (
     models_of,
 )
 from orchestrator_example.gateway.openai_errors import OpenAIError
-from orchestrator_example.gateway.openai_request import ImagesRequest, Wanted, read
+from orchestrator_example.gateway.openai_request import (
+    ImagesRequest,
+    Wanted,
+    in_our_models,
+    read,
+)
 from orchestrator_example.gateway.openai_stream import streamed, succeeded
 from orchestrator_example.gateway.sse import event_stream
 from orchestrator_example.gateway.statistics import ServiceStatistics
@@ -101,6 +106,7 @@ def openai_router() -> APIRouter:
         call: Annotated[Call, Depends()],
     ) -> Response:
         """Make images from a prompt."""
+        wanted = in_our_models(wanted, call.desk.settings.openai_models)
         job = await call.submit(wanted.request)
         if wanted.stream:
             return event_stream(streamed(call.desk, job, wanted, call.statistics))

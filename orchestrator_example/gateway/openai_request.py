@@ -4,7 +4,8 @@ What would give another thing than was asked for is refused; a mere hint that no
 follow is taken, with a warning. docs/openai.md says which is which.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -101,6 +102,16 @@ def read(body: Any) -> Wanted:
         previews = (asked.partial_images or 0) * request.num_images_per_prompt
         request = request.model_copy(update={"previews": min(previews, MAX_PREVIEWS)})
     return Wanted(request, stream, links, tuple(_warnings(asked, stream)))
+
+
+def in_our_models(wanted: Wanted, other_names: Collection[str]) -> Wanted:
+    """Take the node's default model where one of its other names is given, and say so."""
+    model = wanted.request.model
+    if model is None or model not in other_names:
+        return wanted
+    request = wanted.request.model_copy(update={"model": None})
+    warning = f"model {model!r} stands here for the node's default model"
+    return replace(wanted, request=request, warnings=(*wanted.warnings, warning))
 
 
 def _request(asked: ImagesRequest) -> Text2ImageRequest:

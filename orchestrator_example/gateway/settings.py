@@ -36,6 +36,8 @@ class GatewaySettings(BaseSettings):
 
     megaservices: CommaSeparated = ["painter", "checked-painter", "best-of", "repainter"]
     """Mega-services to run here, each with an endpoint: entry points, or package.module:Class."""
+    openai_models: CommaSeparated = []
+    """Models of OpenAI's that stand for the default one, for clients that insist: dall-e-3, say."""
     timeout_seconds: float = Field(default=300.0, gt=0)
     """How long a call that waits for its pictures may take; the job expires then."""
     cancel_on_disconnect: bool = True

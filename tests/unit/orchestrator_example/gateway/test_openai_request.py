@@ -9,7 +9,7 @@ from openai.types.image_generate_params import ImageGenerateParamsBase
 
 from contracts.text2image import OutputFormat, Text2ImageRequest
 from orchestrator_example.gateway.openai_errors import InvalidParameter, UnknownParameter
-from orchestrator_example.gateway.openai_request import ImagesRequest, read
+from orchestrator_example.gateway.openai_request import ImagesRequest, in_our_models, read
 
 PROMPT = "a red cat"
 OWN_FIELDS: dict[str, Any] = {
@@ -205,3 +205,11 @@ def test_the_documentation_says_what_becomes_of_every_parameter() -> None:
     named = set(re.findall(r"`([a-z_]+)`", table))
     assert set(ImagesRequest.model_fields) | ONLY_WITH_GIF_OR_SVG <= named
     assert set(OWN_FIELDS) - {"width", "height"} <= named
+
+
+def test_a_name_that_stands_for_the_default_model_is_taken_as_that_and_warned_of() -> None:
+    wanted = read({"prompt": "a cat", "model": "dall-e-3"})
+    assert in_our_models(wanted, ["gpt-image-1"]) == wanted
+    taken = in_our_models(wanted, ["gpt-image-1", "dall-e-3"])
+    assert taken.request == read({"prompt": "a cat"}).request
+    assert "dall-e-3" in taken.warnings[0]
