@@ -19,10 +19,13 @@ INSTALLED := .venv/.installed
 WITH_BROKER := $(PYTHON) -m deploy.local_broker run --
 QUIET := TRANSFORMERS_VERBOSITY=error DIFFUSERS_VERBOSITY=error
 
+OPEA_INSTALLED := .venv-opea/.installed
+# With a Makefile target, and needs, of their own.
+ELSEWHERE := tests/opea tests/compose
 LONG_FAULTS := $(filter-out %test_harness.py %test_nodes.py %test_unfit.py %test_chain_deaths.py,$(wildcard tests/faults/test_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-megaservice test test-faults test-rabbitmq-4 soak check bench install format clean train-demo-models eval-demo-models
+.PHONY: help demo demo-megaservice test test-faults test-rabbitmq-4 test-opea test-compose soak check bench install format clean train-demo-models eval-demo-models
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +37,7 @@ demo-megaservice: $(INSTALLED)  ## chain four services: guardrail, prompt-writer
 	@$(WITH_BROKER) $(BIN)/python -m deploy.demo_megaservice
 
 test: $(INSTALLED)  ## run the tests, those against a real broker included; the longest are in test-faults
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(foreach file,$(LONG_FAULTS),--ignore $(file))
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(foreach path,$(LONG_FAULTS) $(ELSEWHERE),--ignore $(path))
 
 test-faults: $(INSTALLED)  ## the fault suite alone: nodes, brokers, clusters and links that die
 	@$(BIN)/python -m tests.faults.run
@@ -45,6 +48,12 @@ test-rabbitmq-4: $(INSTALLED)  ## everything that speaks to a broker, on RabbitM
 		tests/suites tests/integration/test_amqp.py tests/integration/test_discovery_permissions.py \
 		tests/integration/test_discovery_outages.py tests/e2e
 	@env -u NODE_AMQP_URL -u NODE_TEST_AMQP_URL TEXT2IMAGE_RABBITMQ_ROOT=$(RABBITMQ_4) $(BIN)/python -m tests.faults.run
+
+test-opea: $(INSTALLED) $(OPEA_INSTALLED)  ## an unmodified opea-comps runs its graphs through the gateway
+	@$(BIN)/python -m pytest tests/opea
+
+test-compose: $(INSTALLED)  ## docker-compose.yml as it is: answers, a node killed, three of them (Docker, Compose v2)
+	@$(BIN)/python -m pytest tests/compose
 
 soak: $(INSTALLED)  ## 500 jobs, 200 chains, faults drawn from a seed; then properties and bad links for long
 	@$(BIN)/python -m tests.faults.soak $(SOAK)
@@ -77,7 +86,7 @@ format: $(INSTALLED)  ## format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 
 clean:  ## remove .venv and all that was built
-	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-opea build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -89,4 +98,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install $(PIP_FLAGS) -c constraints.txt '$(TORCH)'
 	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[inference,gateway,test,dev]'
+	@touch $@
+
+$(OPEA_INSTALLED): tests/opea/requirements.txt
+	@echo "installing opea-comps into .venv-opea; takes a minute the first time"
+	@$(PYTHON) -m venv .venv-opea
+	@.venv-opea/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_FLAGS) -r tests/opea/requirements.txt
 	@touch $@

@@ -21,6 +21,9 @@ BODIES_AT_ONCE: Final = 16
 """So many bodies of the largest size may be arriving; what they hold together is bounded by it."""
 BUSY_SECONDS: Final = 2.0
 MAX_LENGTH_DIGITS: Final = 18
+MAX_VALUES: Final = 100_000
+"""Values in one body of JSON. Ten million empty lists fit in 32 MiB: reading them would take a
+gigabyte, and keep everybody waiting for seconds."""
 
 
 class BodyGuard:
@@ -67,6 +70,8 @@ class BodyGuard:
             ) from None
         finally:
             self._arriving_bytes -= len(body)
+        if _num_values(headers, body) > MAX_VALUES:
+            raise BodyTooLarge(f"the request has more than {MAX_VALUES} values; send fewer")
         return bytes(body)
 
     def _check(self, body: bytearray) -> None:
@@ -130,6 +135,13 @@ def _declared_bytes(headers: Mapping[str, str]) -> int:
         return 0
     # A number that is too long for anything would also be too long for int().
     return int(declared) if len(declared) <= MAX_LENGTH_DIGITS else 10**MAX_LENGTH_DIGITS
+
+
+def _num_values(headers: Mapping[str, str], body: bytearray) -> int:
+    """Count what could begin a value of JSON, which costs far less than reading it."""
+    if len(body) <= MAX_VALUES or headers.get("content-type", "").startswith("multipart/"):
+        return 0  # files of a form may hold any bytes
+    return sum(body.count(each) for each in b"[{,:")
 
 
 def _with_body(body: bytes, receive: Receive) -> Receive:

@@ -19,6 +19,9 @@ from orchestrator_example.gateway.problems import PROBLEM_MEDIA_TYPE, refusal_of
 HEAD_SECONDS: Final = 15.0
 """How long the head of a request may take; the first one from the moment of connecting."""
 
+LINGER_SECONDS: Final = 2.0
+"""How long a caller who sent what cannot be read may take to hang up."""
+
 
 class HeadTooLong(BadRequest):
     status, code, title = 431, "head_too_long", "The request has too long a head"
@@ -28,6 +31,7 @@ class CallerProtocol(H11Protocol):
     """Uvicorn's HTTP/1.1, with a bound on waiting for heads, and with problems in JSON."""
 
     _head_due: asyncio.TimerHandle | None = None
+    _broken = False
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the head of the first request."""
@@ -47,14 +51,23 @@ class CallerProtocol(H11Protocol):
         self._stop_expecting()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived, until something of it cannot be read."""
+        if not self._broken:
+            super().data_received(data)
+
     def send_400_response(self, msg: str) -> None:
         """Say what is wrong with the bytes that came, unless an answer is on its way; and close."""
+        self._broken = True
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             broken = sys.exception()
             hint = getattr(broken, "error_status_hint", 400)
             kind = HeadTooLong if hint == HeadTooLong.status else BadRequest
             self._answer(kind(f"this is not HTTP/1.1 as it should be: {broken or msg}"))
-        self.transport.close()
+        # Closed at once it would be reset while more comes, and the answer lost with it.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def _answer(self, error: BadRequest) -> None:
         body = json.dumps(refusal_of(error).problem.model_dump(exclude_none=True)).encode()

@@ -10,8 +10,7 @@ What a caller sees are its own jobs.
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final
 
@@ -33,6 +32,7 @@ from orchestrator_example.gateway.feed import Numbered
 from orchestrator_example.gateway.job import Job
 from orchestrator_example.gateway.keys import Caller
 from orchestrator_example.gateway.limits import Limits
+from orchestrator_example.gateway.memory import JobMemory
 from orchestrator_example.gateway.queues import Queues
 from orchestrator_example.gateway.records import JobRecords
 from orchestrator_example.gateway.settings import GatewaySettings
@@ -63,7 +63,7 @@ class JobDesk:
         url = settings.job_store
         self._records = JobRecords(url, self.services) if url else None
         self._carrier = Carrier(broker, self.services, self._queues, self._records)
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._memory = JobMemory(settings.job_seconds, settings.job_bytes)
         self._crew = Crew()
 
     @asynccontextmanager
@@ -77,7 +77,7 @@ class JobDesk:
             try:
                 yield
             finally:
-                self._crew.abandon()
+                self.give_up()
 
     async def submit(
         self,
@@ -111,7 +111,9 @@ class JobDesk:
             self._begin(job, self._limits.enter(caller))
         elif (job.service, job.request, job.owner) != (service, request, caller.name):
             raise Conflict("this idempotency key was used for another request; use a new one")
-        job.keeps_on |= keeps_on
+        elif keeps_on and not job.keeps_on:
+            job.keeps_on = True
+            await self._carrier.record(job)
         await asyncio.shield(job.taken)
         return job
 
@@ -139,17 +141,23 @@ class JobDesk:
 
     def jobs(self, caller: Caller) -> list[Job]:
         """List the jobs of a caller, the latest first."""
-        own = [job for job in self._jobs.values() if job.owner == caller.name]
+        own = [job for job in self._memory if job.owner == caller.name]
         return sorted(own, key=lambda job: -job.submitted_at)
 
-    def all_jobs(self) -> Collection[Job]:
+    def all_jobs(self) -> Iterator[Job]:
         """List every job that is known."""
-        return self._jobs.values()
+        return iter(self._memory)
 
     def stop(self) -> None:
         """End those who only watch; callers who wait for a result still get it."""
-        for job in self._jobs.values():
+        for job in self._memory:
             job.feed.close()
+
+    def give_up(self) -> None:
+        """Wait for no job any more: their nodes do them all the same, whoever waits gets Busy."""
+        if left := self._memory.num_on_their_way:
+            log.warning("jobs.left", jobs=left, recorded=self._records is not None)
+        self._crew.abandon()
 
     def cancel(self, job: Job) -> None:
         """Have a job stopped; it ends as `cancelled`, unless it has ended before that."""
@@ -163,16 +171,16 @@ class JobDesk:
 
     @asynccontextmanager
     async def attended(self, request: Request, job: Job) -> AsyncIterator[None]:
-        """Wait for a job inside the context; with the last call that does gone, it is cancelled."""
-        job.attendants += 1
+        """Wait for a job inside the context; a caller who hangs up meanwhile does not want it.
+
+        Unless it can ask for the job again: only with a key may others wait for it, too.
+        """
         watch = asyncio.create_task(self._until_gone(request, job))
         try:
             yield
         finally:
             watch.cancel()
-            job.attendants -= 1
-            if job.attendants == 0:
-                self._abandon(job)
+            self._abandon(job)
 
     async def files(self, images: Iterable[GeneratedImage]) -> list[str]:
         """Read the files of images, in base64.
@@ -183,22 +191,25 @@ class JobDesk:
 
     async def _known(self, job_id: str) -> Job | None:
         """Look up a job, in what gateways wrote down as well. Raises StoreUnavailable."""
-        if job_id not in self._jobs and self._records is not None:
+        if job_id not in self._memory and self._records is not None:
             recorded = await self._records.find(job_id)
             # Another call may have found it meanwhile.
-            if recorded is not None and job_id not in self._jobs:
+            if recorded is not None and job_id not in self._memory:
                 self._take_over(recorded)
-        return self._jobs.get(job_id)
+        return self._memory.get(job_id)
 
     def _take_over(self, job: Job) -> None:
         """Go on with a job of a gateway that is gone: asked for once more, it is the same job."""
+        log.info("job.taken_over", job_id=job.id, service=job.service, status=job.state.value)
         if job.ended.is_set():
-            self._jobs[job.id] = job
-        else:
-            self._begin(job, nullcontext())
+            self._memory.keep(job)
+            return
+        self._begin(job, nullcontext())
+        if job.cancel_requested:
+            self._crew.spawn(self._carrier.stop(job))
 
     def _begin(self, job: Job, lease: AbstractContextManager[Any]) -> None:
-        self._jobs[job.id] = job
+        self._memory.begin(job)
         self._crew.spawn(self._see_through(job, lease))
 
     async def _see_through(self, job: Job, lease: AbstractContextManager[Any]) -> None:
@@ -207,33 +218,34 @@ class JobDesk:
         finally:
             if job.result is None:
                 # It was refused: the caller may try again under the same id.
-                del self._jobs[job.id]
-        if job.result is not None:
-            self._jobs.move_to_end(job.id)
-            log.info(
-                "job.ended",
-                job_id=job.id,
-                service=job.service,
-                caller=job.owner,
-                status=job.state.value,
-            )
+                self._memory.drop(job)
+                log.info("job.refused", reason=str(job.refusal), **_facts(job))
+            else:
+                self._memory.keep(job)
+                log.info("job.ended", status=job.state.value, **_facts(job), **_code(job))
 
     def _check(self, job: Job) -> None:
         """Refuse what would wait in vain. Raises ServiceUnknown, Busy, ModelNotAvailable."""
         if job.service not in self.services:
             known = ", ".join(sorted(self.services))
             raise ServiceUnknown(f"no service {job.service!r} is known here; there are: {known}")
-        on_their_way = sum(not each.ended.is_set() for each in self._jobs.values())
+        on_their_way = self._memory.num_on_their_way
         if on_their_way >= self.settings.max_jobs:
             raise Busy(f"{on_their_way} jobs are on their way, no more are taken", RETRY_SECONDS)
+        room = max(self.settings.job_bytes, self.settings.max_body_bytes)
+        if self._memory.request_bytes + job.request_bytes > room:
+            why = "the requests on their way take all the memory there is for them"
+            raise Busy(why, RETRY_SECONDS)
         if not job.keeps_on and not self.directory.cut_off():
             self._check_there(job)
 
     def _check_there(self, job: Job) -> None:
-        there = [each for each in self.directory.services() if each.name == job.service]
-        if not there:
-            why = f"no instance of {job.service} is there; start one, or use POST /v1/jobs to wait"
-            raise Busy(why, RETRY_SECONDS)
+        entries = self.directory.services()
+        for name in (job.service, *sorted(self.services[job.service].needs)):
+            if name not in (each.name for each in entries):
+                why = f"no instance of {name} is there; start one, or use POST /v1/jobs to wait"
+                raise Busy(why, RETRY_SECONDS)
+        there = [each for each in entries if each.name == job.service]
         offered = {model.id for each in there for model in each.metadata.models}
         wanted = named_model(job.request)
         if wanted is not None and offered and wanted not in offered:
@@ -243,30 +255,20 @@ class JobDesk:
     async def _until_gone(self, request: Request, job: Job) -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        if job.attendants == 1:
-            self._abandon(job)
+        self._abandon(job)
 
     def _abandon(self, job: Job) -> None:
         """Cancel a job that nobody waits for any more."""
-        if self.settings.cancel_on_disconnect and not job.keeps_on and not job.ended.is_set():
-            log.info("job.abandoned", job_id=job.id)
+        is_over = job.ended.is_set() or job.cancel_requested
+        is_wanted = job.keeps_on or job.has_key or not self.settings.cancel_on_disconnect
+        if not is_over and not is_wanted:
+            log.info("job.abandoned", **_facts(job))
             self.cancel(job)
 
     async def _forget_old(self) -> None:
         while True:
             await asyncio.sleep(FORGET_SECONDS)
-            self._forget(time.time())
-
-    def _forget(self, now: float) -> None:
-        """Forget jobs that ended long ago, and the oldest of those that take too much memory."""
-        ended = [job for job in self._jobs.values() if job.ended_at is not None]
-        excess_bytes = sum(job.num_bytes for job in ended) - self.settings.job_bytes
-        for job in ended:
-            assert job.ended_at is not None
-            if excess_bytes <= 0 and now < job.ended_at + self.settings.job_seconds:
-                return
-            excess_bytes -= job.num_bytes
-            del self._jobs[job.id]
+            self._memory.forget(time.time())
 
     async def _sweep(self) -> None:
         """Delete old records, now and then."""
@@ -276,6 +278,17 @@ class JobDesk:
                 await self._records.sweep(self.settings.job_seconds)
             except StoreUnavailable as error:
                 log.warning("store.not_swept", reason=str(error))
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """Tell of a job in the log; never what was asked for."""
+    seconds = round(time.time() - job.submitted_at, 3)
+    return {"job_id": job.id, "service": job.service, "caller": job.owner, "seconds": seconds}
+
+
+def _code(job: Job) -> dict[str, str]:
+    error = job.result.error if job.result else None
+    return {"code": error.code.value} if error else {}
 
 
 def idempotent_id(caller: Caller, key: str) -> str:

@@ -1,9 +1,11 @@
 """The events of one job, for any number of readers, each at its own pace."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
+from uuid import uuid4
 
 from contracts.events import ImageEvent, JobEvent, PreviewEvent, ProgressEvent, StageEvent
 
@@ -14,7 +16,7 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """An event and its number among those of its job, from 1: the `id` of server-sent events."""
+    """An event and its number among those of its job, from 1."""
 
     number: int
     event: JobEvent
@@ -30,7 +32,9 @@ class JobFeed:
     def __init__(self) -> None:
         self._kept: list[Numbered] = []
         self._count = 0
-        self._bytes = 0
+        self._name = uuid4().hex[:8]
+        self.num_bytes = 0
+        """What the pictures in its events take."""
         self._news = asyncio.Event()
         self._closed = False
 
@@ -40,9 +44,9 @@ class JobFeed:
         if (subject := _progress_of(event)) is not None:
             self._kept = [each for each in self._kept if _progress_of(each.event) != subject]
         self._kept.append(Numbered(self._count, event))
-        self._bytes += _size(event)
-        while len(self._kept) > MAX_EVENTS or self._bytes > MAX_BYTES:
-            self._bytes -= _size(self._kept.pop(0).event)
+        self.num_bytes += _size(event)
+        while len(self._kept) > MAX_EVENTS or self.num_bytes > MAX_BYTES:
+            self.num_bytes -= _size(self._kept.pop(0).event)
         self._tell()
 
     def close(self) -> None:
@@ -50,16 +54,21 @@ class JobFeed:
         self._closed = True
         self._tell()
 
+    def mark(self, number: int) -> str:
+        """Write a number for a reader who may come back: the `id` of server-sent events."""
+        return f"{self._name}-{number}"
+
+    def after(self, mark: str) -> int:
+        """Read what `mark` wrote; 0, which is before all, when that was another gateway's."""
+        name, _, number = mark.partition("-")
+        return int(number) if name == self._name and re.fullmatch("[0-9]{1,9}", number) else 0
+
     def is_over(self, after: int) -> bool:
         """Say whether nothing will come after a number any more."""
         return self._closed and after >= self._count
 
     async def follow(self, after: int = 0) -> AsyncIterator[Numbered]:
-        """Iterate over the events that come after a number; ends when the job has.
-
-        A number that no event has yet is another gateway's: then all are told.
-        """
-        after = 0 if after > self._count else after
+        """Iterate over the events that come after a number; ends when the job has."""
         while True:
             news = self._news
             fresh = [each for each in self._kept if each.number > after]

@@ -23,7 +23,7 @@ CORS_REQUEST_HEADERS: Final = (
     "X-API-Key",
     "X-Request-Id",
 )
-CORS_ANSWER_HEADERS: Final = ("Location", "Retry-After", "X-Request-Id")
+CORS_ANSWER_HEADERS: Final = ("Location", "Retry-After", "X-Request-Id", "X-Warning")
 
 
 def add_guards(

@@ -26,7 +26,7 @@ class JobState(StrEnum):
 class Job:
     """One request of a caller. Only the desk changes it; doors read it.
 
-    `keeps_on`: it is nobody's to cancel by hanging up. `deadline` is in Unix seconds.
+    `keeps_on`: it is done whether or not anybody waits for it. `deadline` is in Unix seconds.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class Job:
         submitted_at: float | None = None,
     ) -> None:
         self.id = job_id or uuid4().hex
+        self.has_key = job_id is not None
+        """Whether its caller can ask for it again: hanging up may have been an accident then."""
         self.service = service
         self.request = request
         self.owner = owner
@@ -54,35 +56,37 @@ class Job:
         self.feed = JobFeed()
         self.result: JobResult | None = None
         self.cancel_requested = False
-        self.attendants = 0
-        """How many calls wait for it."""
         self.taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once the broker has it, or refused it."""
+        """Done once the broker has it, or refused it; of a recorded job, from the start."""
         self.ended = asyncio.Event()
         self.ended_at: float | None = None
         self.refusal: BaseException | None = None
         """Why nobody took it."""
-        self._terminal_was_told = False
+        self.request_bytes = len(request.to_json())
 
     def tell(self, event: JobEvent) -> None:
-        """Take in an event of the job."""
+        """Take in an event of the job; the last one is told with the result."""
+        if isinstance(event, TerminalEvent):
+            return
         if isinstance(event, AcceptedEvent):
             self.progress = None
-        elif isinstance(event, TerminalEvent):
-            self._terminal_was_told = True
         else:
             self.state = JobState.RUNNING
         if isinstance(event, ProgressEvent | StageEvent):
             self.progress = event
         self.feed.add(event)
 
+    def take(self) -> None:
+        """Tell everybody who waits that it will be done."""
+        if not self.taken.done():
+            self.taken.set_result(None)
+
     def end(self, result: JobResult) -> None:
         """Take in the result."""
         self.result = result
         self.state = JobState(result.status.value)
         self.progress = None
-        if not self._terminal_was_told:
-            self.feed.add(terminal_event(result))
+        self.feed.add(terminal_event(result))
         self.feed.close()
         self.ended_at = time.time()
         self.ended.set()
@@ -98,6 +102,7 @@ class Job:
 
     @property
     def num_bytes(self) -> int:
-        """What its pictures take."""
+        """What its request, its pictures and its events take."""
         images = getattr(self.result, "images", None) or []
-        return sum(len(getattr(image, "b64_json", None) or "") for image in images)
+        pictures = sum(len(getattr(image, "b64_json", None) or "") for image in images)
+        return self.request_bytes + pictures + self.feed.num_bytes

@@ -16,6 +16,7 @@ from orchestrator_example.gateway.job import Job, JobState
 from orchestrator_example.gateway.links import Links
 
 MAX_PRIORITY = 9
+MAX_DEADLINE_SECONDS = 30 * 86400.0
 
 
 class JobSubmission(Message):
@@ -27,7 +28,9 @@ class JobSubmission(Message):
     """Which service; `GET /v1/services` lists them."""
     request: dict[str, Any] = Field(examples=[{"prompt": examples.PROMPT}])
     """The request, in the service's own words."""
-    deadline_seconds: float | None = Field(default=None, gt=0, examples=[600])
+    deadline_seconds: float | None = Field(
+        default=None, gt=0, le=MAX_DEADLINE_SECONDS, examples=[600]
+    )
     """From now until it is too late; none: it has all the time."""
     priority: int = Field(default=0, ge=0, le=MAX_PRIORITY)
     """From 5 on it goes before those with less."""

@@ -109,12 +109,13 @@ def jobs_router(links: Links) -> APIRouter:
     async def watch_job(
         desk: Desk,
         job: OwnJob,
-        last_event_id: Annotated[int, Header(ge=0, description="Tell what came after this.")] = 0,
+        last_event_id: Annotated[str, Header(description="Tell what came after this.")] = "",
     ) -> Response:
         """Stream what happens to a job; 204 once there is nothing more to tell."""
-        if job.feed.is_over(last_event_id):
+        after = job.feed.after(last_event_id)
+        if job.feed.is_over(after):
             return Response(status_code=204)
-        return event_stream(_told(desk, job, last_event_id))
+        return event_stream(_told(desk, job, after))
 
     @router.get("/v1/jobs/{job_id}/images/{index}", response_class=Response, responses=_FILE)
     async def job_image(desk: Desk, job: OwnJob, index: int) -> Response:
@@ -172,7 +173,7 @@ async def _told(desk: JobDesk, job: Job, after: int) -> AsyncIterator[bytes]:
     async for each in desk.events(job, after):
         event = each.event
         yield format_sse_event(
-            data_str=event.model_dump_json(), event=str(event.event), id=str(each.number)
+            data_str=event.model_dump_json(), event=str(event.event), id=job.feed.mark(each.number)
         )
 
 

@@ -3,7 +3,7 @@
 An OPEA `ServiceOrchestrator` reaches every one of these as a remote `MicroService`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -27,20 +27,27 @@ from orchestrator_example.gateway.opea_answer import (
 )
 from orchestrator_example.gateway.opea_body import Tolerated, body_of
 from orchestrator_example.gateway.opea_route import OpeaRoute, Unsuccessful
-from orchestrator_example.gateway.problems import PROBLEM_MEDIA_TYPE, HttpProblem
+from orchestrator_example.gateway.problems import PROBLEMS
 from orchestrator_example.gateway.statistics import ServiceFigures, ServiceStatistics
 
 OPEN_PATHS: Final = ("/health", "/v1/health_check")
 """What is asked without an API key: by health checks."""
 
-_PROBLEM: Final[dict[str, Any]] = {
-    "description": "A problem (RFC 9457)",
-    "content": {PROBLEM_MEDIA_TYPE: {"schema": HttpProblem.model_json_schema()}},
-}
-_FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+_TOLERANCE: Final = (
+    "OPEA's clients work unchanged. Fields that are not known here are ignored; the headers "
+    f"`{WARNING_HEADER}` name them."
+)
+_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    **PROBLEMS,
+    200: {
+        "headers": {
+            WARNING_HEADER: {
+                "description": "What was changed or not heeded; one header each",
+                "schema": {"type": "string"},
+            }
+        }
+    },
     422: {"model": InvalidBody, "description": "The request is not valid"},
-    "4XX": _PROBLEM,
-    "5XX": _PROBLEM,
 }
 
 log = structlog.get_logger(__name__)
@@ -72,20 +79,19 @@ class Call:
             deadline_seconds=self.desk.settings.timeout_seconds,
         )
         self.request.state.job_id = job.id
+        if body.warnings:
+            # Names of fields only: what a service warns of may quote the prompt.
+            log.info("request.fields_ignored", job_id=job.id, why=warning_headers(body.warnings))
         async with self.desk.attended(self.request, job):
             result = await self.desk.result(job)
         if result.status is not Status.SUCCEEDED:
             raise Unsuccessful(result, body.request)
         return result
 
-    def warn(self, service: str, warnings: list[str]) -> None:
+    def warn(self, warnings: Sequence[str]) -> None:
         """Tell the caller what was not heeded, where OPEA's answers have no place for it."""
-        if not warnings:
-            return
-        shown = warning_headers(warnings)
-        for warning in shown:
+        for warning in warning_headers(warnings):
             self.response.headers.append(WARNING_HEADER, warning)
-        log.info("request.warned", service=service, warnings=shown)
 
 
 ACall = Annotated[Call, Depends()]
@@ -109,42 +115,44 @@ def opea_router(services: Mapping[str, ServiceContract]) -> APIRouter:
 
 def _add_images(router: APIRouter, contract: ServiceContract) -> None:
     async def generate(
-        body: Annotated[Tolerated, body_of(contract.request), Body()], call: ACall
+        body: Annotated[Any, body_of(contract.request), Body()], call: ACall
     ) -> OpeaImages:
         with call.statistics.measured(contract.name):
             result = await call.result(contract.name, body)
             assert isinstance(result, Text2ImageResult)
             images = await call.desk.files(result.images)
-        call.warn(contract.name, [*body.warnings, *result.warnings])
+        call.warn([*body.warnings, *result.warnings])
         return OpeaImages(id=result.job_id, images=images)
 
-    _add(router, contract, generate, "Make images")
+    _add(router, contract, generate, "Make images", "Images, once they are made.")
 
 
 def _add_chain(router: APIRouter, contract: ServiceContract) -> None:
     async def run(
-        body: Annotated[Tolerated, body_of(contract.request), Body()], call: ACall
+        body: Annotated[Any, body_of(contract.request), Body()], call: ACall
     ) -> OpeaChain:
         with call.statistics.measured(contract.name):
             result = await call.result(contract.name, body)
             assert isinstance(result, MegaServiceResult)
             images = await call.desk.files(result.images)
         warnings = [*body.warnings, *result.warnings]
-        call.warn(contract.name, warnings)
+        call.warn(warnings)
         return OpeaChain(id=result.job_id, images=images, stages=result.stages, warnings=warnings)
 
-    _add(router, contract, run, f"Run the mega-service {contract.name}")
+    _add(router, contract, run, "Run a mega-service", f"{contract.description}.")
 
 
-def _add(router: APIRouter, contract: ServiceContract, endpoint: Any, summary: str) -> None:
+def _add(
+    router: APIRouter, contract: ServiceContract, endpoint: Any, summary: str, description: str
+) -> None:
     router.add_api_route(
         f"/v1/{contract.name}",
         endpoint,
         methods=["POST"],
         operation_id=f"opea_{contract.name}",
-        summary=summary,
-        description=contract.description,
-        responses=_FAILURES,
+        summary=f"{summary} ({contract.name})",
+        description=f"{description} {_TOLERANCE}",
+        responses=_ANSWERS,
     )
 
 

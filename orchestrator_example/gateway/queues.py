@@ -49,6 +49,9 @@ class Queues:
             for name, waiting in list(self._waiting.items()):
                 if waiting.tickets:
                     await self._look(name, waiting)
+                elif not waiting.looking.locked():
+                    # Callers name models, and so queues: as many as they like.
+                    del self._waiting[name]
 
     async def join(self, job: Job) -> None:
         """Note that a job is about to enter its queue."""
@@ -65,9 +68,9 @@ class Queues:
 
     def leave(self, job: Job) -> None:
         """Note that a job is not in its queue any more."""
-        waiting = self._waiting[_queue_of(job)]
-        ticket = waiting.tickets.pop(job.id, None)
-        if ticket is not None:
+        waiting = self._waiting.get(_queue_of(job))
+        ticket = waiting.tickets.pop(job.id, None) if waiting else None
+        if waiting is not None and ticket is not None:
             waiting.line.began(ticket)
 
     def outlook(self, job: Job) -> tuple[int | None, float | None]:
@@ -75,9 +78,9 @@ class Queues:
 
         Both None when it does not wait, the seconds also while no instance tells its pace.
         """
-        waiting = self._waiting[_queue_of(job)]
-        ticket = waiting.tickets.get(job.id)
-        if ticket is None:
+        waiting = self._waiting.get(_queue_of(job))
+        ticket = waiting.tickets.get(job.id) if waiting else None
+        if waiting is None or ticket is None:
             return None, None
         fleet = fleet_of(self._directory.services(), job.service)
         # What was seen before the job came says nothing about it.

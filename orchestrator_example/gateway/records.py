@@ -6,6 +6,7 @@ A gateway that does not know a job reads its record, and waits for it under the 
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,6 +19,7 @@ from orchestrator_example.gateway.job import Job
 
 FOLDER: Final = "jobs"
 TIMEOUT_SECONDS: Final = 5.0
+WAITING_SECONDS: Final = 7 * 86400.0
 
 
 class _Record(BaseModel):
@@ -27,6 +29,7 @@ class _Record(BaseModel):
     submitted_at: float
     deadline: float | None
     priority: int
+    cancel_requested: bool = False
     request: dict[str, JsonValue]
     result: dict[str, JsonValue] | None
 
@@ -47,6 +50,7 @@ class JobRecords:
             submitted_at=job.submitted_at,
             deadline=job.deadline,
             priority=job.priority,
+            cancel_requested=job.cancel_requested,
             request=job.request.model_dump(mode="json"),
             result=None if job.result is None else job.result.model_dump(mode="json"),
         )
@@ -64,15 +68,29 @@ class JobRecords:
         except ValidationError as error:
             raise StoreUnavailable(f"the record of job {job_id} is damaged: {error}") from error
 
+    async def drop(self, job_id: str) -> None:
+        """Delete the record of a job."""
+        await self._objects.remove_older(_path(job_id), math.inf)
+
     async def sweep(self, max_age_seconds: float) -> int:
-        """Delete records that were written longer ago; return how many."""
-        before = await self._objects.now() - max_age_seconds
-        old = [
-            name
-            for name, modified in (await self._objects.modified(FOLDER)).items()
-            if modified < before
-        ]
-        return sum([await self._objects.remove_older(name, before) for name in old])
+        """Delete what was written longer ago about jobs that ended, or will not; return how many.
+
+        A job may wait in its queue for longer: what is not known to have ended stays for a week.
+        """
+        now = await self._objects.now()
+        before, before_all = now - max_age_seconds, now - max(WAITING_SECONDS, max_age_seconds)
+        removed = 0
+        for name, modified in (await self._objects.modified(FOLDER)).items():
+            if modified < before_all or (modified < before and await self._has_ended(name)):
+                removed += await self._objects.remove_older(name, before)
+        return removed
+
+    async def _has_ended(self, name: str) -> bool:
+        data = await self._objects.read(name)
+        try:
+            return data is None or _Record.model_validate_json(data).result is not None
+        except ValidationError:
+            return True
 
 
 def _job(record: _Record, contract: ServiceContract) -> Job:
@@ -86,8 +104,9 @@ def _job(record: _Record, contract: ServiceContract) -> Job:
         keeps_on=True,
         submitted_at=record.submitted_at,
     )
+    job.cancel_requested = record.cancel_requested
+    job.take()
     if record.result is not None:
-        job.taken.set_result(None)
         job.end(contract.result.model_validate(record.result))
     return job
 

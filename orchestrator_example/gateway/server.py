@@ -1,9 +1,10 @@
 """The gateway as a process runs it: beside the nodes of its mega-services, until a signal."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -15,12 +16,16 @@ from node.errors import SetupError
 from node.ports import Broker, Clock
 from node.tasks import running
 from orchestrator_example.gateway.app import make_app
+from orchestrator_example.gateway.connections import CallerProtocol
 from orchestrator_example.gateway.desk import JobDesk
 from orchestrator_example.gateway.keys import Caller, KeyRing
 from orchestrator_example.gateway.limits import Limits
 from orchestrator_example.gateway.settings import GatewaySettings
 
 KEEP_ALIVE_SECONDS: Final = 30
+FIRST_ANSWERS_SECONDS: Final = 1.0
+LAST_WORDS_SECONDS: Final = 2.0
+"""How long it may take to tell callers that nobody waits for their jobs any more."""
 ANONYMOUS: Final = "anonymous"
 
 log = structlog.get_logger(__name__)
@@ -60,7 +65,7 @@ class Gateway:
         self._server = _Server(
             uvicorn.Config(
                 make_app(self.desk, self._keys, clock),
-                http="h11",
+                http=CallerProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -68,7 +73,7 @@ class Gateway:
                 server_header=False,
                 forwarded_allow_ips=settings.forwarded_allow_ips,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=max(round(settings.grace_seconds), 1),
+                timeout_graceful_shutdown=round(settings.grace_seconds + LAST_WORDS_SECONDS),
             )
         )
         self.port: int | None = None
@@ -83,15 +88,25 @@ class Gateway:
                 running(directory=self._directory.run(), keys=self._keys.watch()),
                 self.desk.open(),
             ):
+                await self._hear_who_is_there()
                 log.info("gateway.opened", url=f"http://{self._settings.host}:{self.port}")
                 await self._server.serve(sockets=[listener])
         log.info("gateway.stopped")
+
+    async def _hear_who_is_there(self) -> None:
+        """Let services answer first: until then, it would seem that nobody is there."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ANSWERS_SECONDS):
+                while not self.desk.directory.services():
+                    await self.desk.directory.wait_for_change()
 
     def stop(self) -> None:
         """Take no more calls, and end when those that wait are answered; again: at once."""
         self._server.force_exit = self._server.should_exit
         self._server.should_exit = True
         self.desk.stop()
+        grace_seconds = 0.0 if self._server.force_exit else self._settings.grace_seconds
+        asyncio.get_running_loop().call_later(grace_seconds, self.desk.give_up)
 
 
 @contextmanager

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 from PIL import Image, ImageStat
 
-from orchestrator_example.gateway.keys_file import new_key
-from tests.opea.conftest import PATIENCE_SECONDS, Gateway, Opea
-from tests.processes import NodeProcess
+from tests.opea.processes import GatewayProcess, Opea
+from tests.processes import PATIENCE_SECONDS
 
-LONG_STEPS = 600
+LONG_STEPS = 800
 """A generation of so many inference steps takes several seconds."""
 CANONICAL_CURL = (
     "curl http://localhost:9379/v1/text2image -XPOST "
@@ -38,7 +37,7 @@ def picture(file: str) -> Image.Image:
     return image
 
 
-def ask(gateway: Gateway, path: str) -> Any:
+def ask(gateway: GatewayProcess, path: str) -> Any:
     with urllib.request.urlopen(gateway.url + path, timeout=10) as answer:
         return json.load(answer)
 
@@ -59,28 +58,6 @@ def writer(opea: Opea, free_port: int) -> Iterator[int]:
         process.communicate()
 
 
-@pytest.fixture
-def key_and_entry() -> tuple[str, str]:
-    return new_key("opea")
-
-
-@pytest.fixture
-def key(key_and_entry: tuple[str, str]) -> str:
-    return key_and_entry[0]
-
-
-@pytest.fixture
-def guarded(
-    amqp_url: str, node: NodeProcess, key_and_entry: tuple[str, str], tmp_path: Path
-) -> Iterator[Gateway]:
-    """A gateway that lets one key in."""
-    keys_file = tmp_path / "keys.yaml"
-    keys_file.write_text("keys:\n" + key_and_entry[1])
-    gateway = Gateway(amqp_url, tmp_path, keys_file=str(keys_file))
-    yield gateway
-    gateway.stop()
-
-
 def is_healthy(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health_check", timeout=1):
@@ -97,6 +74,18 @@ def test_opea_s_document_comes_back_as_opea_s_outputs(opea: Opea) -> None:
     assert re.fullmatch(r"[0-9a-f]{32}", told["id"])
     (file,) = told["images"]
     picture(file)
+
+
+def test_the_program_of_our_documentation_works(opea: Opea, gateway: GatewayProcess) -> None:
+    document = Path(__file__).parents[2] / "docs" / "opea.md"
+    (code,) = re.findall(
+        r"```python\n(painter = .*?use_remote_service.*?)```", document.read_text(), re.DOTALL
+    )
+    host, port = gateway.address.split(":")
+    address = 'host="localhost", port=9379'
+    assert address in code
+    code = code.replace(address, f'host="{host}", port={port}')
+    picture(opea.run_code(f"import asyncio\nfrom comps import *\n{code}\nprint(outputs.images[0])"))
 
 
 def test_a_graph_paints_and_paints_over(opea: Opea) -> None:
@@ -123,14 +112,18 @@ def test_a_refusal_is_an_answer_that_their_graph_can_hand_on(opea: Opea) -> None
     assert [fault["loc"] for fault in answer["detail"]] == [["body", "prompt"], ["body", "width"]]
 
 
-def test_with_an_api_key_their_graph_is_let_in(guarded: Gateway, key: str) -> None:
-    (answer,) = Opea(guarded).run("with_key", key)["answers"].values()
+def test_with_an_api_key_their_graph_is_let_in(
+    guarded: GatewayProcess, key_and_entry: tuple[str, str]
+) -> None:
+    (answer,) = Opea(guarded).run("with_key", key_and_entry[0])["answers"].values()
     picture(answer["images"][0])
     (answer,) = Opea(guarded).run("with_key", "another")["answers"].values()
     assert answer["code"] == "unauthorized"
 
 
-def test_the_gateway_is_ready_for_opea_while_it_generates(opea: Opea, gateway: Gateway) -> None:
+def test_the_gateway_is_ready_for_opea_while_it_generates(
+    opea: Opea, gateway: GatewayProcess
+) -> None:
     body = json.dumps({"prompt": "a red cat", "num_inference_steps": LONG_STEPS})
     headers = ["-H", "Content-Type: application/json"]
     curl = subprocess.Popen(
@@ -152,7 +145,7 @@ def test_the_gateway_is_ready_for_opea_while_it_generates(opea: Opea, gateway: G
     print(f"readiness while generating: p50 {told['p50']:.4f} s, longest {told['longest']:.4f} s")
 
 
-def test_the_curl_of_opea_s_readme_gets_a_picture(gateway: Gateway) -> None:
+def test_the_curl_of_opea_s_readme_gets_a_picture(gateway: GatewayProcess) -> None:
     command = CANONICAL_CURL.replace("localhost:9379", gateway.address) + " --silent --show-error"
     answer = subprocess.run(
         command, shell=True, check=True, capture_output=True, timeout=PATIENCE_SECONDS
@@ -161,7 +154,7 @@ def test_the_curl_of_opea_s_readme_gets_a_picture(gateway: Gateway) -> None:
     picture(file)
 
 
-def test_what_was_answered_is_in_the_statistics(gateway: Gateway, opea: Opea) -> None:
+def test_what_was_answered_is_in_the_statistics(gateway: GatewayProcess, opea: Opea) -> None:
     before = ask(gateway, "/v1/statistics")["opea_service@text2image"]
     opea.run("document")
     after = ask(gateway, "/v1/statistics")["opea_service@text2image"]

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator_example.gateway import body_guard
-from orchestrator_example.gateway.body_guard import BODIES_AT_ONCE, BodyGuard
+from orchestrator_example.gateway.body_guard import BODIES_AT_ONCE, MAX_VALUES, BodyGuard
 from tests.harness import until
 from tests.unit.orchestrator_example.gateway.asgi import Exchange, answer, chunks
 
@@ -132,6 +132,29 @@ async def test_what_arrives_at_once_is_bounded_and_room_comes_back(door):
         each.cancel()
     await asyncio.gather(*arriving, return_exceptions=True)
     assert (await Exchange(chunks(b"a"), hangs_up=True).run(guard)).body == b"made"
+
+
+LARGE = 2 * MAX_VALUES
+
+
+@pytest.mark.parametrize("body", [b"[" * LARGE, b'{"a":' * MAX_VALUES, b"[" + b"[]," * LARGE])
+async def test_a_body_of_countless_values_is_refused_without_reading_them(door, body):
+    guard = BodyGuard(door, max_bytes=10 * LARGE, seconds=20.0, answer=answer)
+    exchange = await Exchange(chunks(body)).run(guard)
+    assert exchange.status == 413
+    assert refusal(exchange) == "body_too_large"
+    assert door.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(b'{"image": "' + b"A" * LARGE + b'"}', "application/json"), (b"[" * LARGE, "multipart/x")],
+)
+async def test_large_pictures_are_no_countless_values(door, body, content_type):
+    guard = BodyGuard(door, max_bytes=10 * LARGE, seconds=20.0, answer=answer)
+    exchange = Exchange(chunks(body), headers={"Content-Type": content_type}, hangs_up=True)
+    assert (await exchange.run(guard)).body == b"made"
+    assert door.bodies == [body]
 
 
 async def test_other_things_than_requests_pass():

@@ -84,6 +84,14 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
     return await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
 
 
+async def go_on(writer: asyncio.StreamWriter) -> None:
+    """Send until it is no more possible."""
+    while True:
+        writer.write(b"more")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
 async def answer_of(reader: asyncio.StreamReader) -> bytes:
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
     assert head.startswith(b"HTTP/1.1 200")
@@ -138,7 +146,7 @@ async def test_an_answer_may_take_longer_than_a_head(port):
         (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: 1\r\n" * 20_000, 431),
-        (b"GET /" + b"x" * 100_000, 431),
+        (b"GET /" + b"x" * 5_000_000, 431),
     ],
 )
 async def test_what_is_no_http_is_answered_with_a_problem_in_json(port, sent, status):
@@ -148,6 +156,16 @@ async def test_what_is_no_http_is_answered_with_a_problem_in_json(port, sent, st
     assert head.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"application/problem+json" in head
     assert json.loads(body)["status"] == status
+
+
+async def test_a_caller_that_goes_on_after_such_an_answer_is_cut_off(port, monkeypatch, caplog):
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.1)
+    async with connected(port) as (reader, writer):
+        writer.write(b"hello\r\n\r\n")
+        await rest(reader)
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(go_on(writer), PATIENCE_SECONDS)
+    assert len([each for each in caplog.records if "Invalid HTTP" in each.message]) == 1
 
 
 async def test_a_body_that_breaks_while_it_is_answered_only_ends_the_connection(port, caplog):

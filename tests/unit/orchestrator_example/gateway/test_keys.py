@@ -21,6 +21,9 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+HASH = digest(TOKEN)
+
+
 def entry(name: str, token: str, more: str = "") -> str:
     return f'  - name: {name}\n    sha256: "{digest(token)}"\n{more}'
 
@@ -117,6 +120,12 @@ def test_a_mistake_in_the_file_is_told_in_one_line_with_its_place(path, text, li
     assert told.startswith(f"{path}, line {line}: ")
     assert says in told
     assert "\n" not in told
+
+
+def test_a_hash_in_capitals_is_the_same_hash(path):
+    text = "keys:\n" + entry("a", TOKEN) + entry("b", TOKEN).replace(digest(TOKEN), HASH.upper())
+    with pytest.raises(SetupError, match="is there twice"):
+        ring(path, text)
 
 
 def test_a_key_written_where_its_hash_belongs_is_not_shown(path):

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI, Request
 from starlette.types import Receive, Scope, Send
 
@@ -194,6 +195,17 @@ async def test_what_was_not_heeded_is_told_in_headers(
     assert list(answer.json()) == ["id", "images"]
     assert warnings_of(answer) == ["top_k: ignored, no such field", "steps were cut to 4"]
     assert desk.submitted[0][1] == Text2ImageRequest(prompt=PROMPT)
+
+
+async def test_ignored_fields_are_logged_and_words_of_prompts_are_not(
+    http: httpx.AsyncClient, desk: ScriptedDesk
+) -> None:
+    desk.result_fields = {"images": [examples.IMAGE], "warnings": ["'horse' is not known"]}
+    with structlog.testing.capture_logs() as logs:
+        await post(http, {"prompt": PROMPT, "top_k": 10})
+    (line,) = logs
+    assert line["event"] == "request.fields_ignored"
+    assert line["why"] == ["top_k: ignored, no such field"]
 
 
 async def test_a_warning_cannot_smuggle_a_header(http: httpx.AsyncClient) -> None:
@@ -471,5 +483,7 @@ def test_the_openapi_document_has_what_is_sent_and_answered(app: FastAPI) -> Non
         assert answered == {"$ref": f"#/components/schemas/{kind}"}
         faulty = post["responses"]["422"]["content"]["application/json"]["schema"]
         assert faulty == {"$ref": "#/components/schemas/InvalidBody"}
+        assert "X-Warning" in post["responses"]["200"]["headers"]
+    assert "Tolerated" not in document["components"]["schemas"]
     check = document["components"]["schemas"]["HealthCheck"]
     assert list(check["properties"]) == ["Service Title", "Version", "Service Description"]
