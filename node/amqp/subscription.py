@@ -88,7 +88,8 @@ class AmqpSubscription:
         self._subscribed[subscribed] = None
         if self._queue is not None:
             with translated():
-                await self._queue.bind(subscribed.exchange, subscribed.routing_key)
+                # Cancelled half-way, aiormq would close the channel, and with it everybody's queue.
+                await asyncio.shield(self._queue.bind(subscribed.exchange, subscribed.routing_key))
 
     async def unbind(self, subscribed: Subscribed) -> None:
         """Stop listening to a routing key."""
@@ -96,6 +97,8 @@ class AmqpSubscription:
         if self._queue is not None:
             try:
                 with translated():
-                    await self._queue.unbind(subscribed.exchange, subscribed.routing_key)
+                    await asyncio.shield(
+                        self._queue.unbind(subscribed.exchange, subscribed.routing_key)
+                    )
             except BrokerUnavailable as error:
                 log.debug("subscription.unbind_lost", reason=str(error))

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final
 
 import structlog
+from pydantic_core import PydanticSerializationError
 from starlette.requests import Request
 
 from contracts.message import Message
@@ -22,12 +23,12 @@ from contracts.result import JobResult
 from contracts.service import ServiceContract
 from contracts.text2image import GeneratedImage
 from node.discovery.directory import ServiceDirectory
-from node.errors import Conflict, ModelNotAvailable, StoreUnavailable
+from node.errors import Conflict, InvalidRequest, StoreUnavailable
 from node.ports import Broker
-from node.submission import named_model
 from node.tasks import Crew, running
+from orchestrator_example.gateway.admission import check_room, check_there
 from orchestrator_example.gateway.carrier import Carrier
-from orchestrator_example.gateway.errors import Busy, JobUnknown, ServiceUnknown
+from orchestrator_example.gateway.errors import JobUnknown, ServiceUnknown
 from orchestrator_example.gateway.feed import Numbered
 from orchestrator_example.gateway.job import Job
 from orchestrator_example.gateway.keys import Caller
@@ -37,7 +38,6 @@ from orchestrator_example.gateway.queues import Queues
 from orchestrator_example.gateway.records import JobRecords
 from orchestrator_example.gateway.settings import GatewaySettings
 
-RETRY_SECONDS: Final = 5.0
 FORGET_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 300.0
 
@@ -92,13 +92,13 @@ class JobDesk:
     ) -> Job:
         """Have a request done; an id that is known joins its job. Returns once the broker has it.
 
-        Raises ServiceUnknown, Busy, TooManyRequests, Conflict, ModelNotAvailable, Overloaded,
-        BrokerUnavailable, TopologyMismatch, MessageTooLarge, StoreUnavailable.
+        Raises ServiceUnknown, Busy, TooManyRequests, Conflict, InvalidRequest, ModelNotAvailable,
+        Overloaded, BrokerUnavailable, TopologyMismatch, MessageTooLarge, StoreUnavailable.
         """
         job = await self._known(job_id) if job_id else None
         if job is None:
             deadline = None if deadline_seconds is None else time.time() + deadline_seconds
-            job = Job(
+            job = _new_job(
                 service,
                 request,
                 caller.name,
@@ -229,28 +229,9 @@ class JobDesk:
         if job.service not in self.services:
             known = ", ".join(sorted(self.services))
             raise ServiceUnknown(f"no service {job.service!r} is known here; there are: {known}")
-        on_their_way = self._memory.num_on_their_way
-        if on_their_way >= self.settings.max_jobs:
-            raise Busy(f"{on_their_way} jobs are on their way, no more are taken", RETRY_SECONDS)
-        room = max(self.settings.job_bytes, self.settings.max_body_bytes)
-        if self._memory.request_bytes + job.request_bytes > room:
-            why = "the requests on their way take all the memory there is for them"
-            raise Busy(why, RETRY_SECONDS)
+        check_room(job, self._memory, self.settings)
         if not job.keeps_on and not self.directory.cut_off():
-            self._check_there(job)
-
-    def _check_there(self, job: Job) -> None:
-        entries = self.directory.services()
-        for name in (job.service, *sorted(self.services[job.service].needs)):
-            if name not in (each.name for each in entries):
-                why = f"no instance of {name} is there; start one, or use POST /v1/jobs to wait"
-                raise Busy(why, RETRY_SECONDS)
-        there = [each for each in entries if each.name == job.service]
-        offered = {model.id for each in there for model in each.metadata.models}
-        wanted = named_model(job.request)
-        if wanted is not None and offered and wanted not in offered:
-            names = ", ".join(sorted(offered))
-            raise ModelNotAvailable(f"no node offers the model {wanted!r}; offered are: {names}")
+            check_there(self.services[job.service], job.request, self.directory.services())
 
     async def _until_gone(self, request: Request, job: Job) -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -278,6 +259,14 @@ class JobDesk:
                 await self._records.sweep(self.settings.job_seconds)
             except StoreUnavailable as error:
                 log.warning("store.not_swept", reason=str(error))
+
+
+def _new_job(service: str, request: Message, owner: str, **given: Any) -> Job:
+    try:
+        return Job(service, request, owner, **given)
+    except PydanticSerializationError as error:
+        # Where any JSON is taken, half a surrogate pair is a text, and nests are without end.
+        raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error
 
 
 def _facts(job: Job) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from contracts.events import PreviewEvent
 from contracts.message import Message
 from contracts.text2image import TEXT2IMAGE, GeneratedImage, Text2ImageRequest, Text2ImageResult
 from node.discovery.table import ServiceEntry
+from node.errors import GenerationFailed
 
 NOBODY: Final = "local"
 """Who owns a model whose name has no publisher."""
@@ -132,7 +133,9 @@ class ModelList(Message):
 def images_answer(
     result: Text2ImageResult, data: Sequence[ImageData], created: int, warnings: Sequence[str]
 ) -> ImagesAnswer:
-    """Answer a request that succeeded."""
+    """Answer a request that succeeded. Raises GenerationFailed where nothing was made."""
+    if not result.images:
+        raise GenerationFailed("the service answered without an image; send the request again")
     first = result.images[0]
     return ImagesAnswer(
         created=created,

@@ -106,6 +106,7 @@ class Gateway:
         self._server.should_exit = True
         self.desk.stop()
         grace_seconds = 0.0 if self._server.force_exit else self._settings.grace_seconds
+        log.info("gateway.stopping", grace_seconds=grace_seconds)
         asyncio.get_running_loop().call_later(grace_seconds, self.desk.give_up)
 
 

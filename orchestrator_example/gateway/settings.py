@@ -51,8 +51,8 @@ class GatewaySettings(BaseSettings):
     """Jobs that a caller may begin a minute, unless its key says otherwise."""
     concurrent: int | None = Field(default=None, ge=1)
     """Jobs that a caller may have at once, unless its key says otherwise."""
-    max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
-    """Larger request bodies are refused."""
+    max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    """Larger request bodies are refused; RabbitMQ takes no message over 16 MiB."""
     body_seconds: float = Field(default=60.0, gt=0)
     """How long a request body may take to arrive."""
 

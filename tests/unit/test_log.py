@@ -101,3 +101,18 @@ def test_people_get_a_line_that_reads_well(capsys: pytest.CaptureFixture[str]) -
     (line,) = capsys.readouterr().err.splitlines()
     assert "node.ready" in line
     assert not line.startswith("{")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_crash_is_told_without_what_was_asked_for(
+    capsys: pytest.CaptureFixture[str], log_format: str
+) -> None:
+    configure_logging(log_format, "INFO")
+    prompt = "a secret " + "picture"
+    try:
+        raise ValueError(len(prompt))
+    except ValueError:
+        structlog.get_logger("mine").error("task.crashed", exc_info=True)
+    told = capsys.readouterr().err
+    assert "ValueError" in told
+    assert "a secret picture" not in told

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from node.errors import SetupError
+from node.tasks import running
+from orchestrator_example.gateway import keys as module
 from orchestrator_example.gateway.errors import Unauthorized
 from orchestrator_example.gateway.keys import Caller, KeyRing
 from orchestrator_example.gateway.keys_file import new_key
+from tests.harness import until
 
 TOKEN = "t2i_studio"
 OTHER = "t2i_other"
@@ -175,6 +179,19 @@ def test_a_file_that_did_not_change_is_not_read_again(path):
     with capture_logs() as logs:
         keys.refresh()
     assert logs == []
+
+
+async def test_a_file_is_looked_at_again_and_again(path, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    keys = KeyRing.read(path, DEFAULT)
+    before = keys.authenticate(f"Bearer {TOKEN}")
+    async with running(watch=keys.watch()):
+        for burst in (3, 4):
+            text = "keys:\n" + entry("studio", TOKEN, f"    burst: {burst}\n")
+            path.with_suffix(".new").write_text(text)
+            path.with_suffix(".new").replace(path)
+            changed = replace(before, burst=burst)
+            await until(lambda to=changed: keys.authenticate(f"Bearer {TOKEN}") == to)
 
 
 async def test_without_a_file_nothing_is_watched():
