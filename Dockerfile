@@ -27,9 +27,9 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/venv/bin/python install \
     ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt "$TORCH" \
-    # What is for building against torch, and its own tests.
-    && rm -r /opt/venv/lib/python3.11/site-packages/torch/include \
-    /opt/venv/lib/python3.11/site-packages/torch/test
+    # What serves to build against torch and to test it.
+    && cd /opt/venv/lib/python3.11/site-packages/torch \
+    && rm -rf include test bin/protoc* bin/test_*
 COPY --from=requirements /requirements.txt .
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/venv/bin/python install -c constraints.txt -r requirements.txt
@@ -56,6 +56,7 @@ ENV PATH=/opt/venv/bin:$PATH HOME=/tmp HF_HOME=/models PYTHONUNBUFFERED=1 \
 USER node
 WORKDIR /tmp
 EXPOSE 8081
-HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=6 CMD ["python", "-c", \
+# A node is ready when it has made a picture; before that it may have to download its model.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=1800s --retries=6 CMD ["python", "-c", \
     "import urllib.request as u; u.urlopen('http://127.0.0.1:8081/health/ready', timeout=4)"]
 CMD ["text2image-node", "serve"]

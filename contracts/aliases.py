@@ -1,6 +1,7 @@
-"""Other spellings that a request is accepted in: OPEA's and those of other image services."""
+"""Other spellings that requests are accepted in: OPEA's, OpenAI's, those of image services."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 RENAMED: Final = {
@@ -13,18 +14,33 @@ _NULL: Final = {"type": "null"}
 
 
 def without_aliases(data: dict[str, Any]) -> dict[str, Any]:
-    """Spell aliases as their fields. Raises ValueError where both are given."""
-    data = dict(data)
-    # The job id, which the node reads from the body before it validates the rest.
-    if not isinstance(data.pop("id", None), str | None):
-        raise ValueError("id is the job id, a string")
-    for alias, field in RENAMED.items():
-        _move(data, alias, {field: data.get(alias)})
+    """Spell the aliases of a request for images as their fields. Raises ValueError."""
+    data = renamed(without_job_id(data), RENAMED)
     _move(data, "size", _parse_size(data.get("size")))
     name = data.get("lora_weight_name_or_path")
     # OPEA clients send "" where they mean none.
     loras = None if name is None or name == "" else [{"name": name}]
     _move(data, "lora_weight_name_or_path", {"loras": loras})
+    return data
+
+
+def without_job_id(data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the job id, which the node reads from the body before. Raises ValueError."""
+    if not isinstance(data.get("id"), str | None):
+        raise ValueError("id is the job id, a string")
+    return {name: value for name, value in data.items() if name != "id"}
+
+
+def renamed(data: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """Spell aliases as their fields; null says nothing. Raises ValueError."""
+    data, spelled = dict(data), dict[str, str]()
+    for alias, field in aliases.items():
+        value = data.pop(alias, None)
+        if value is None:
+            continue
+        if data.get(field) is not None:
+            raise _both(alias, spelled.get(field, field))
+        data[field], spelled[field] = value, alias
     return data
 
 
@@ -35,8 +51,12 @@ def _move(data: dict[str, Any], alias: str, fields: dict[str, Any]) -> None:
         if value is None:
             continue
         if data.get(field) is not None:
-            raise ValueError(f"{alias} and {field} say the same thing: give one of them")
+            raise _both(alias, field)
         data[field] = value
+
+
+def _both(alias: str, other: str) -> ValueError:
+    return ValueError(f"{alias} and {other} say the same thing: give one of them")
 
 
 def _parse_size(size: Any) -> dict[str, int]:
@@ -66,7 +86,12 @@ def describe_aliases(schema: dict[str, Any]) -> None:
         "anyOf": [{"type": "string"}, _NULL],
         "description": "Alias of loras with one name: an announced one, never a path or URL.",
     }
-    fields["id"] = {
+    describe_job_id(schema)
+
+
+def describe_job_id(schema: dict[str, Any]) -> None:
+    """Add the job id to the JSON Schema of a request."""
+    schema["properties"]["id"] = {
         "anyOf": [{"type": "string"}, _NULL],
         "description": "The job id, where the AMQP property message_id is missing.",
     }

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from contracts import examples
+from contracts.aliases import describe_job_id, without_job_id
 from contracts.message import Message, Metadata, example
 from contracts.picture import Picture
 from contracts.result import JobResult
@@ -18,12 +19,8 @@ EXAMPLE_CAPTION: Final = "an astronaut riding a green horse on a white backgroun
 
 def _describe_input(schema: dict[str, Any]) -> None:
     """Add to the JSON Schema what validators accept beyond the fields' own types."""
-    fields = schema["properties"]
-    fields["prompt"]["anyOf"].insert(1, {"const": ""})
-    fields["id"] = {
-        "anyOf": [{"type": "string"}, {"type": "null"}],
-        "description": "The job id, where the AMQP property message_id is missing.",
-    }
+    schema["properties"]["prompt"]["anyOf"].insert(1, {"const": ""})
+    describe_job_id(schema)
     schema["examples"] = [
         {"image": "iVBORw0KGgo=", "prompt": examples.PROMPT},
         {"images": [examples.IMAGE]},
@@ -51,12 +48,7 @@ class CaptionerRequest(Message):
     @model_validator(mode="before")
     @classmethod
     def _without_job_id(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "id" not in data:
-            return data
-        # The job id, which the node reads from the body before it validates the rest.
-        if not isinstance(data["id"], str | None):
-            raise ValueError("id is the job id, a string")
-        return {name: value for name, value in data.items() if name != "id"}
+        return without_job_id(data) if isinstance(data, dict) else data
 
     @field_validator("prompt", mode="before")
     @classmethod

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from contracts import examples
+from contracts.aliases import describe_job_id, renamed, without_job_id
 from contracts.message import Message, Metadata, example
 from contracts.result import JobResult
 
 GUARDRAIL: Final[Literal["guardrail"]] = "guardrail"
 """Name of the service: its queue, and the first word of its routing keys."""
 MAX_TEXT_CHARS: Final = 32_000
-ALIASES: Final = ("prompt", "query")
+ALIASES: Final = {"prompt": "text", "query": "text"}
 """Other names of `text`, as the requests of other services spell it."""
 EVERYTHING: Final = ".*"
 """In `downstream_black_list`: no later stage may run."""
@@ -22,10 +23,7 @@ def _describe_input(schema: dict[str, Any]) -> None:
     fields = schema["properties"]
     for alias in ALIASES:
         fields[alias] = {"type": "string", "description": "Alias of text."}
-    fields["id"] = {
-        "anyOf": [{"type": "string"}, {"type": "null"}],
-        "description": "The job id, where the AMQP property message_id is missing.",
-    }
+    describe_job_id(schema)
     del schema["required"]
     schema["anyOf"] = [{"required": [name]} for name in ("text", *ALIASES)]
     schema["examples"] = [{"text": examples.PROMPT}]
@@ -44,18 +42,8 @@ class GuardrailRequest(Message):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_text(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        data = dict(data)
-        # The job id, which the node reads from the body before it validates the rest.
-        if not isinstance(data.pop("id", None), str | None):
-            raise ValueError("id is the job id, a string")
-        given = [name for name in ("text", *ALIASES) if data.get(name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} say the same thing: give one of them")
-        values = {name: data.pop(name, None) for name in ("text", *ALIASES)}
-        return {**data, "text": values[given[0]]} if given else data
+    def _aliases(cls, data: Any) -> Any:
+        return renamed(without_job_id(data), ALIASES) if isinstance(data, dict) else data
 
 
 class ViolationKind(StrEnum):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from contracts import examples
+from contracts.aliases import describe_job_id, renamed, without_job_id
 from contracts.message import Message, Metadata, example
 from contracts.result import JobResult
 from contracts.text2image import Prompt
@@ -23,10 +24,7 @@ def _describe_input(schema: dict[str, Any]) -> None:
     fields = schema["properties"]
     for alias, field in ALIASES.items():
         fields[alias] = {**fields[field], "description": f"Alias of {field}."}
-    fields["id"] = {
-        "anyOf": [{"type": "string"}, {"type": "null"}],
-        "description": "The job id, where the AMQP property message_id is missing.",
-    }
+    describe_job_id(schema)
     schema["anyOf"] = [{"required": [name]} for name in ("text", "query", "prompt")]
     del schema["required"]
     schema["examples"] = [{"text": EXAMPLE_TEXT}, {"query": EXAMPLE_TEXT, "max_tokens": 32}]
@@ -48,7 +46,7 @@ class PromptWriterRequest(Message):
     @model_validator(mode="before")
     @classmethod
     def _aliases(cls, data: Any) -> Any:
-        return _without_aliases(data) if isinstance(data, dict) else data
+        return renamed(without_job_id(data), ALIASES) if isinstance(data, dict) else data
 
 
 class PromptWriterResult(JobResult):
@@ -67,19 +65,3 @@ class PromptWriterResult(JobResult):
     """Model that wrote it."""
     revision: str | None = Field(default=None, examples=["main"])
     """Revision of the model."""
-
-
-def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
-    """Spell aliases as their fields. Raises ValueError where two say the same thing."""
-    data = dict(data)
-    # The job id, which the node reads from the body before it validates the rest.
-    if not isinstance(data.pop("id", None), str | None):
-        raise ValueError("id is the job id, a string")
-    for alias, field in ALIASES.items():
-        value = data.pop(alias, None)
-        if value is None:
-            continue
-        if data.get(field) is not None:
-            raise ValueError(f"{alias} and {field} say the same thing: give one of them")
-        data[field] = value
-    return data

@@ -1,10 +1,11 @@
 """What the broker of the compose demo begins with: a user for each service, exchanges and queues.
 
-    python -m deploy.definitions                     # passwords from the environment
-    python -m deploy.definitions --new-passwords     # new ones, written into .env
+    python -m deploy.definitions                     # what .env and the environment say
+    python -m deploy.definitions --new-passwords     # with new passwords, kept in .env
 
-Passwords come as TEXT2IMAGE_PASSWORD and so on; compose hands the same ones to the services. Each
-user may do what its role needs (`node.commands.permissions`) and no more; there is no `guest`.
+Passwords (TEXT2IMAGE_PASSWORD and so on) and models (NODE_MODEL, NODE_MODELS) are read where
+compose reads them for the services. Each user may do what its role needs
+(`node.commands.permissions`) and no more; there is no `guest`.
 """
 
 import argparse
@@ -19,10 +20,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dotenv import dotenv_values
+
 from contracts.topology import definitions, service_topology
+from node.commands.common import read_settings
 from node.commands.permissions import Permissions, Role
 from node.component import ComponentLoader, ComponentRegistry
-from node.settings import Settings
+from node.errors import SetupError
 
 FILE: Final = Path(__file__).parent / "compose" / "definitions.json"
 ENV_FILE: Final = Path(".env")
@@ -110,8 +114,10 @@ def _permissions(user: str, may: Permissions) -> dict[str, str]:
     }
 
 
-def models_of(settings: Settings) -> list[str]:
-    """Name the models that nodes with these settings offer."""
+def offered_models(environ: Mapping[str, str]) -> list[str]:
+    """Name the models that nodes in this environment offer. Raises SetupError."""
+    named = {name: environ.get(f"NODE_{name.upper()}") or None for name in ("model", "models")}
+    settings = read_settings(**named)
     component = ComponentLoader(ComponentRegistry(), settings).build(PICTURES[0])
     return [model.id for model in component.models()]
 
@@ -121,13 +127,22 @@ def to_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _new_passwords() -> dict[str, str]:
-    """Make passwords and keep them in .env, where compose finds them. Raises OSError."""
+def keep_new_passwords(file: Path) -> None:
+    """Replace every password in a file of NAME=value, which only its owner may read.
+
+    Raises OSError.
+    """
     made = {password_variable(user): secrets.token_urlsafe(18) for user in USERS}
-    with ENV_FILE.open("a") as file:
-        ENV_FILE.chmod(0o600)
-        file.writelines(f"{name}={password}\n" for name, password in made.items())
-    return made
+    file.touch(mode=0o600)
+    lines = [line for line in file.read_text().splitlines() if line.split("=")[0] not in made]
+    lines += [f"{name}={password}" for name, password in made.items()]
+    file.write_text("\n".join(lines) + "\n")
+
+
+def known_to_compose(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Read what compose replaces variables with: the environment, then the file."""
+    kept = {name: value for name, value in dotenv_values(file).items() if value is not None}
+    return {**kept, **environ}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,14 +151,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m deploy.definitions",
         description="Write the definitions of the compose demo's broker.",
     )
-    parser.add_argument("--new-passwords", action="store_true", help=f"append them to {ENV_FILE}")
+    parser.add_argument("--new-passwords", action="store_true", help=f"keep them in {ENV_FILE}")
     parser.add_argument("--out", type=Path, default=FILE, help="the file to write")
     given = parser.parse_args(arguments)
     try:
-        made = _new_passwords() if given.new_passwords else {}
-        document = make_definitions(passwords({**os.environ, **made}), models_of(Settings()))
+        if given.new_passwords:
+            keep_new_passwords(ENV_FILE)
+        environ = known_to_compose(ENV_FILE, os.environ)
+        document = make_definitions(passwords(environ), offered_models(environ))
         given.out.write_text(to_json(document))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SetupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(given.out)

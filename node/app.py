@@ -15,7 +15,6 @@ the grace.
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable
 from uuid import uuid4
 
@@ -26,50 +25,28 @@ from contracts.control import CancelRequest
 from contracts.discovery import LoadState, NodeState
 from contracts.service import ServiceContract
 from contracts.topology import CONTROL, request_queues, service_topology, unanswered_queue
-from node.amqp.broker import AmqpBroker
 from node.component import Component, ComponentLoader
 from node.discovery.announcer import Announcer, questions_for
 from node.discovery.identity import Identity
 from node.errors import BrokerUnavailable, NodeUnfit, StoreError
 from node.execution import Execution
-from node.ports import Broker, ResultStore, Subscribed, Subscription
+from node.parts import SystemClock, make_broker, make_results
+from node.ports import Broker, Subscribed, Subscription
 from node.settings import Settings
 from node.status import NodeStatus
 from node.stores.artifacts import FsspecArtifactStore
-from node.stores.recent import RecentResults
-from node.stores.results import FsspecResultStore
-from node.stores.shared import SharedResults
 from node.tasks import running
 from node.telemetry.health import HealthServer
 from node.telemetry.metrics import Metrics
 from node.worker import Worker
+
+__all__ = ["SWEEP_SECONDS", "Node", "SystemClock", "make_broker"]
 
 FLUSH_SECONDS = 2.0
 UNAVAILABLE_SECONDS = 1.0
 SWEEP_SECONDS = 600.0
 
 log = structlog.get_logger(__name__)
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def time(self) -> float:
-        """Unix seconds."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
-
-
-def make_broker(settings: Settings) -> AmqpBroker:
-    """Build the broker that the settings name."""
-    return AmqpBroker(
-        settings.amqp_url,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        publish_timeout_seconds=settings.publish_timeout_seconds,
-    )
 
 
 class Node:
@@ -99,7 +76,8 @@ class Node:
         self._models = [model.id for model in component.models()]
         self.instance_id = settings.instance_id or uuid4().hex[:12]
         self._health = HealthServer(self._metrics, self.reasons_not_ready)
-        self._results = self._make_results()
+        model = component.result_model
+        self._results = make_results(settings, self.instance_id, model, self._clock)
         url = settings.artifact_store
         self._artifacts = FsspecArtifactStore(url) if url else None
         self._execution = self._make_execution()
@@ -271,21 +249,6 @@ class Node:
             metrics=self._metrics,
             slots=self._settings.slots,
             http_port=lambda: self._health.port,
-        )
-
-    def _make_results(self) -> ResultStore:
-        settings = self._settings
-        recent = RecentResults(
-            settings.recent_results,
-            settings.recent_results_bytes,
-            settings.result_seconds,
-            self._clock,
-        )
-        if settings.result_store is None:
-            return recent
-        model = self._component.result_model
-        return SharedResults(
-            recent, FsspecResultStore(settings.result_store, self.instance_id, model)
         )
 
     def _make_announcer(self) -> Announcer:

@@ -9,7 +9,6 @@ request is published again under its job id, which is safe because one id is one
 """
 
 import asyncio
-import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
@@ -23,15 +22,10 @@ from pydantic import ValidationError
 from contracts.control import CancelRequest
 from contracts.events import JobEvent
 from contracts.failure import FailureCode, Problem
-from contracts.message import (
-    JSON_CONTENT_TYPE,
-    Message,
-)
+from contracts.message import JSON_CONTENT_TYPE, Message
 from contracts.result import JobResult, Status
 from contracts.text2image import TEXT2IMAGE, GeneratedImage, Text2ImageResult
-from contracts.topology import (
-    CONTROL,
-)
+from contracts.topology import CONTROL
 from node.amqp.broker import AmqpBroker
 from node.errors import (
     BrokerUnavailable,
@@ -42,21 +36,17 @@ from node.errors import (
     JobNotSucceeded,
     MessageTooLarge,
     MessagingError,
-    ModelNotAvailable,
     NodeError,
-    Overloaded,
     PublishRefused,
-    TopologyMismatch,
     Unroutable,
 )
 from node.ports import Broker, OutgoingMessage, Properties
 from node.stores.artifacts import image_bytes
-from node.submission import Submission, named_model, request_message
+from node.submission import Submission, no_queue, queue_full, request_message
 from node.tasks import running
 from node.watches import Watches, terminal_event
 
 RESUBMIT_SECONDS: Final = 1.0
-LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 KEPT_RESULTS: Final = 256
 
 _FAILURES: Final[Mapping[Status, type[JobNotSucceeded]]] = {
@@ -218,9 +208,13 @@ class Client:
             reply_to = await self._replies.queue_name()
             try:
                 await self._broker.outbox.publish(pending.answered_to(reply_to))
-            except (Unroutable, PublishRefused) as error:
+            except Unroutable as error:
                 if not pending.confirmed.done():
-                    raise self._refused(pending.request, error) from error
+                    raise no_queue(self._service, pending.request) from error
+            except PublishRefused as error:
+                if not pending.confirmed.done():
+                    self._refusals += 1
+                    raise queue_full(self._refusals) from error
             except BrokerUnavailable as error:
                 log.info("client.submits_again", reason=str(error))
                 await asyncio.sleep(RESUBMIT_SECONDS)
@@ -229,25 +223,6 @@ class Client:
                 # A queue that was lost meanwhile gets no result: then once more, with the new one.
                 if reply_to == await self._replies.queue_name():
                     pending.confirm()
-
-    def _refused(self, request: Message, error: MessagingError) -> Exception:
-        return self._unroutable(request) if isinstance(error, Unroutable) else self._overloaded()
-
-    def _overloaded(self) -> Overloaded:
-        """Suggest a wait that doubles with every refusal in a row, spread out over callers."""
-        self._refusals += 1
-        longest = min(2.0 ** min(self._refusals, 10), LONGEST_RETRY_AFTER_SECONDS)
-        wait = round(longest * random.uniform(0.5, 1.0), 1)
-        return Overloaded(f"the queue is full; try again in {wait} seconds", wait)
-
-    def _unroutable(self, request: Message) -> Exception:
-        model_id = named_model(request)
-        if model_id is not None:
-            return ModelNotAvailable(f"no node ever offered the model {model_id!r}")
-        return TopologyMismatch(
-            f"there is no queue {self._service!r} on this broker; start a node, "
-            "or run `text2image-node topology apply`"
-        )
 
     async def _on_reply_queue(self, _: str) -> None:
         self._reply_queue_changed.set()
@@ -278,7 +253,7 @@ class Client:
             self._give_up(job_id, error)
         except MessagingError as error:
             log.error("client.resubmit_refused", job_id=job_id, reason=str(error))
-            self._give_up(job_id, self._unroutable(pending.request))
+            self._give_up(job_id, no_queue(self._service, pending.request))
         return True
 
     def _give_up(self, job_id: str, error: BaseException) -> None:

@@ -1,10 +1,11 @@
-"""A request on its way from a client to a service."""
+"""A request on its way from a client to a service, and why it does not get there."""
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from contracts.message import (
@@ -16,7 +17,10 @@ from contracts.message import (
 )
 from contracts.result import JobResult
 from contracts.topology import REQUESTS, high_queue, model_routing_key
+from node.errors import ModelNotAvailable, NodeError, Overloaded, TopologyMismatch
 from node.ports import OutgoingMessage, Properties
+
+LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 
 
 class Submission:
@@ -56,6 +60,24 @@ class Submission:
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # that nobody waits is no fault
+
+
+def no_queue(service: str, request: Message) -> NodeError:
+    """Say why no queue took a request."""
+    model_id = named_model(request)
+    if model_id is not None:
+        return ModelNotAvailable(f"no node ever offered the model {model_id!r}")
+    return TopologyMismatch(
+        f"there is no queue {service!r} on this broker; start a node, "
+        "or run `text2image-node topology apply`"
+    )
+
+
+def queue_full(refusals: int) -> Overloaded:
+    """Suggest a wait that doubles with every refusal in a row, spread out over callers."""
+    longest = min(2.0 ** min(refusals, 10), LONGEST_RETRY_AFTER_SECONDS)
+    wait = round(longest * random.uniform(0.5, 1.0), 1)
+    return Overloaded(f"the queue is full; try again in {wait} seconds", wait)
 
 
 def named_model(request: Message) -> str | None:

@@ -1,6 +1,6 @@
 """From the reports of a chain's stages to the one result of its caller. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -33,24 +33,23 @@ def chain_result(
         last = {name for name in pictures if not pictures.keys() & graph.below(name)}
         chosen = [name for name in graph.order() if name in last]
     images = _distinct(image for name in chosen for image in pictures.get(name, ()))
-    standing = [reports[name] for name in graph.order() if name in reports]
-    outputs = [report.output for report in (*superseded, *standing)]
+    standing = {name: reports[name] for name in graph.order() if name in reports}
+    outputs = [report.output for report in (*superseded, *standing.values())]
     others = _distinct(i for each in outputs for name in PICTURES for i in images_of(each, name))
     return MegaServiceResult(
         job_id=job_id,
         status=status,
         error=error,
-        warnings=[*_warnings(graph, reports), *unmet(graph, reports)],
+        warnings=[*_warnings(standing), *unmet(graph, reports)],
         metadata=metadata,
-        stages={name: _without_bytes(reports[name]) for name in graph.order() if name in reports},
+        stages={name: _without_bytes(report) for name, report in standing.items()},
         images=list(images.values()),
         drafts=[image for sha256, image in others.items() if sha256 not in images],
     )
 
 
-def _warnings(graph: ServiceGraph, reports: Mapping[str, StageReport]) -> list[str]:
-    order = [name for name in graph.order() if name in reports]
-    return [f"{name}: {warning}" for name in order for warning in reports[name].warnings]
+def _warnings(reports: Mapping[str, StageReport]) -> list[str]:
+    return [f"{name}: {each}" for name, report in reports.items() for each in report.warnings]
 
 
 def answers_of(result: MegaServiceResult) -> dict[str, dict[str, Any]]:
@@ -71,7 +70,7 @@ def images_of(answer: Mapping[str, Any], name: str = "images") -> list[Generated
         return []
 
 
-def _distinct(images: Any) -> dict[str, GeneratedImage]:
+def _distinct(images: Iterable[GeneratedImage]) -> dict[str, GeneratedImage]:
     return {image.sha256: image for image in images}
 
 

@@ -65,7 +65,7 @@ def _seeded(number: int, request: Document, _: Mapping[str, Document]) -> dict[s
     return {} if request["seed"] is None else {"seed": request["seed"] + number}
 
 
-def _best_of(candidates: int) -> ServiceGraph:
+def best_of(candidates: int) -> ServiceGraph:
     """Draw as many pictures of one prompt, in parallel, and a captioner that picks the best."""
     # One that fails does not matter as long as another one is there.
     left_out = Policy(on_failure=OnFailure.SKIP)
@@ -87,15 +87,13 @@ class BestOf(MegaService):
     name = "best-of"
     description = f"Paints {CANDIDATES} pictures and picks the best"
     request_model: ClassVar[type[Message]] = BestOfRequest
-    graph = _best_of(CANDIDATES)
+    graph = best_of(CANDIDATES)
 
     def chosen(self, reports: Mapping[str, StageReport]) -> Sequence[str] | None:
         """The picture that the captioner picked; where it picked none, the first."""
-        painted = [
-            name
-            for name in sorted(reports)
-            if name.startswith("text2image-") and reports[name].output
-        ]
+        # The captioner counts what it was given, in the order of the flows.
+        candidates = [name for name in self.graph.before("captioner") if name != "prompt-writer"]
+        painted = [name for name in candidates if name in reports and reports[name].output]
         judge = reports.get("captioner")
         best = judge.output.get("best") if judge else None
         if isinstance(best, int) and 0 <= best < len(painted):

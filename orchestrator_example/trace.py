@@ -8,7 +8,7 @@ from typing import Any, Final
 from contracts.message import HEADER_TRACEPARENT, HEADER_TRACESTATE
 
 _TRACEPARENT: Final = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})"
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?![^-])"
 )
 
 

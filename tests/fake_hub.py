@@ -10,6 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlparse
 
+import pytest
+from huggingface_hub import constants
+
 COMMIT = "a" * 40
 TOKEN = "hf_valid"
 Answer = tuple[int, bytes, dict[str, str]]
@@ -37,6 +40,12 @@ class FakeHub:
             server.shutdown()
             thread.join()
             server.server_close()
+
+    def become_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Be the hub of who names none, as HF_ENDPOINT does before huggingface_hub is imported."""
+        template = f"{self.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "ENDPOINT", self.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         hub = self

@@ -22,6 +22,8 @@ from tests.fakes import ScriptedComponent
 from tests.harness import PATIENCE_SECONDS, until
 
 PROMPT = {"prompt": "An astronaut riding a green horse"}
+OPEA, OPENAI = "/v1/text2image", "/v1/images/generations"
+SYNC_DOORS = [OPEA, OPENAI]
 ENDED = {"succeeded", "failed", "cancelled", "expired"}
 
 
@@ -140,3 +142,24 @@ class GatewayWorld:
             limits=httpx.Limits(max_connections=None),
         )
         return HttpCaller(await self._stack.enter_async_context(client))
+
+
+async def asking(caller: HttpCaller, door: str, **headers: str) -> "asyncio.Task[httpx.Response]":
+    """Begin a call that waits for its pictures."""
+    return asyncio.create_task(caller.http.post(door, json=PROMPT, headers=headers))
+
+
+async def hung_up(call: "asyncio.Task[httpx.Response]") -> None:
+    """End a call, and with it its connection."""
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+
+
+async def waiting_jobs(gateway: Gateway, count: int) -> None:
+    """Wait until so many jobs are at the broker."""
+
+    def are_out() -> bool:
+        jobs = list(gateway.desk.all_jobs())
+        return sum(job.taken.done() and not job.ended.is_set() for job in jobs) == count
+
+    await until(are_out, f"{count} jobs on their way")

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from node.amqp.broker import AmqpBroker
-from node.app import make_broker
 from node.errors import SetupError
 from node.ingress.decoding import explain
 from node.log import configure_logging
+from node.parts import make_broker
 from node.settings import Settings
 
 CONNECT_SECONDS = 10.0

@@ -9,7 +9,6 @@ from typing import Annotated, Final
 
 import typer
 
-from node.app import SystemClock
 from node.commands.common import (
     HELP_OPTIONS,
     Service,
@@ -36,6 +35,7 @@ from node.dead_letters.box import DeadLetterBox
 from node.dead_letters.letter import DeadLetter, Selection
 from node.dead_letters.replaying import Replayed
 from node.errors import SetupError
+from node.parts import SystemClock
 
 SHOWN_PROBLEMS: Final = 20
 UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

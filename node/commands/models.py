@@ -32,10 +32,11 @@ def models_fetch(
     model: Annotated[str, typer.Argument(help="Hub id, or id@revision.")],
 ) -> None:
     """Download a model into the local cache, with progress."""
-    from node.inference.hub import fetch_model
+    from node.inference.hub import fetch_model, files_of
     from node.inference.offers import parse_models
 
     (spec,) = parse_models(model, [])
+    hub = _hub(read_settings())
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TransferSpeedColumn(), console=errors) as progress:
         bar = progress.add_task(f"downloading {spec.name}", total=None)
@@ -43,7 +44,7 @@ def models_fetch(
         def show(state: LoadState) -> None:
             progress.update(bar, total=state.bytes_total, completed=state.bytes_done)
 
-        path = fetch_model(spec, _hub(read_settings()), show)
+        path = fetch_model(spec, hub, show, files_of(spec, hub))
     say(str(path))
 
 

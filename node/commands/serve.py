@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
 
-from node.app import Node, make_broker
+from node.app import Node
 from node.component import Component, ComponentLoader
 from node.errors import SetupError
+from node.parts import make_broker
 from node.settings import Settings
 
 LAST_PORT: Final = 65535

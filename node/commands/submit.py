@@ -8,12 +8,12 @@ import typer
 from pydantic import ValidationError
 
 from contracts.text2image import TEXT2IMAGE, Text2ImageRequest, Text2ImageResult
-from node.app import SystemClock
 from node.client import Client
 from node.commands import common
 from node.discovery.directory import ServiceDirectory
 from node.errors import SetupError
 from node.ingress.decoding import explain
+from node.parts import SystemClock
 from node.progress import watched, write_images
 from node.tasks import running
 

@@ -4,8 +4,6 @@ import asyncio
 import random
 from typing import Final, assert_never
 
-import structlog
-
 from contracts.discovery import (
     ANNOUNCE_INTERVAL_SECONDS,
     ANNOUNCE_JITTER_SECONDS,
@@ -15,7 +13,7 @@ from contracts.discovery import (
 from contracts.message import JSON_CONTENT_TYPE, Message
 from contracts.topology import DISCOVERY
 from node.discovery.identity import Identity
-from node.discovery.restraint import Allowance
+from node.discovery.restraint import Allowance, Complaints
 from node.ports import (
     IncomingMessage,
     Outbox,
@@ -25,16 +23,12 @@ from node.ports import (
     Subscription,
 )
 
-log = structlog.get_logger(__name__)
-
 EXPIRATION_SECONDS: Final = 15.0
 MAX_QUESTION_BYTES: Final = 4096
 ANSWERS_AT_ONCE: Final = 100
 """So many listeners may come back at the same time, after a restart of the broker, say."""
 ANSWERS_A_SECOND: Final = 10.0
 """Who gets none hears an announcement seconds later."""
-COMPLAINTS_AT_ONCE: Final = 5
-COMPLAINTS_A_SECOND: Final = 0.1
 
 
 def questions_for(service: str, instance_id: str) -> list[Subscribed]:
@@ -56,7 +50,7 @@ class Announcer:
         self._changed = asyncio.Event()
         self._silent = False
         self._answers = Allowance(ANSWERS_AT_ONCE, ANSWERS_A_SECOND)
-        self._complaints = Allowance(COMPLAINTS_AT_ONCE, COMPLAINTS_A_SECOND)
+        self._complaints = Complaints()
 
     async def run(self) -> None:
         """Announce and answer until cancelled."""
@@ -91,19 +85,17 @@ class Announcer:
 
     async def _answer(self) -> None:
         async for question in self._questions:
-            if not self._answers.take(_now()):
-                self._complain("discovery.questions_left", reason="too many are asked")
+            now = _now()
+            if not self._answers.take(now):
+                self._complaints.make(now, "discovery.questions_left", reason="too many are asked")
                 continue
             try:
                 verb, asker = _read(question)
             except ValueError as error:
-                self._complain("discovery.not_understood", reason=str(error).splitlines()[0])
+                reason = str(error).splitlines()[0]
+                self._complaints.make(now, "discovery.not_understood", reason=reason)
                 continue
             self._offer(f"reply.{asker}", self._reply(verb), question)
-
-    def _complain(self, event: str, reason: str) -> None:
-        if self._complaints.take(_now()):
-            log.warning(event, reason=reason, left_out=self._complaints.held_back())
 
     def _reply(self, verb: Verb) -> Message:
         match verb:

@@ -4,13 +4,11 @@ import asyncio
 from typing import Final
 from uuid import uuid4
 
-import structlog
-
 from contracts.discovery import InfoReply, ServiceQuestion, StatsReply, Verb
 from contracts.message import JSON_CONTENT_TYPE, Message
 from contracts.topology import DISCOVERY
 from node.discovery.preflight import Verdict, can_serve
-from node.discovery.restraint import Allowance
+from node.discovery.restraint import Complaints
 from node.discovery.table import GAP_SECONDS, Key, Notice, ServiceEntry, ServiceTable
 from node.discovery.trust import Doubt, News, read_news
 from node.ports import Broker, Clock, IncomingMessage, OutgoingMessage, Properties, Subscribed
@@ -20,10 +18,6 @@ __all__ = ["ServiceDirectory", "ServiceEntry"]
 ECHO_SECONDS: Final = 2.0
 """How often a listener asks itself, to know whether it hears."""
 EXPIRATION_SECONDS: Final = 15.0
-COMPLAINTS_AT_ONCE: Final = 5
-COMPLAINTS_A_SECOND: Final = 0.1
-
-log = structlog.get_logger(__name__)
 
 
 class ServiceDirectory:
@@ -42,7 +36,7 @@ class ServiceDirectory:
         self._table = ServiceTable()
         self._stats: dict[Key, StatsReply] = {}
         self._changed = asyncio.Event()
-        self._complaints = Allowance(COMPLAINTS_AT_ONCE, COMPLAINTS_A_SECOND)
+        self._complaints = Complaints()
         self._echo_key = f"{Verb.PING}.{self._id}"
         keys = ("announce.#", "goodbye.#", f"reply.{self._id}", self._echo_key)
         self._subscription = broker.subscription(
@@ -153,5 +147,4 @@ class ServiceDirectory:
                 pass
 
     def _complain(self, event: str, **fields: object) -> None:
-        if self._complaints.take(self._clock.monotonic()):
-            log.warning(event, left_out=self._complaints.held_back(), **fields)
+        self._complaints.make(self._clock.monotonic(), event, **fields)

@@ -1,5 +1,14 @@
 """Do a thing at a bounded rate, whatever strangers send."""
 
+from typing import Final
+
+import structlog
+
+COMPLAINTS_AT_ONCE: Final = 5
+COMPLAINTS_A_SECOND: Final = 0.1
+
+log = structlog.get_logger(__name__)
+
 
 class Allowance:
     """So many at once, and then so many a second; counts what it held back. Knows no clock."""
@@ -27,3 +36,15 @@ class Allowance:
         """Return how many times it said no since this was asked last."""
         count, self._held_back = self._held_back, 0
         return count
+
+
+class Complaints:
+    """Warnings in the log, with the number of those that were left out."""
+
+    def __init__(self) -> None:
+        self._allowance = Allowance(COMPLAINTS_AT_ONCE, COMPLAINTS_A_SECOND)
+
+    def make(self, now: float, event: str, **fields: object) -> None:
+        """Write a warning, unless there were too many."""
+        if self._allowance.take(now):
+            log.warning(event, left_out=self._allowance.held_back(), **fields)

@@ -34,6 +34,9 @@ from node.inference.offers import LoraSpec, ModelSpec
 REPORT_INTERVAL_SECONDS: Final = 0.5
 # A Diffusers model keeps its weights in folders; a single file in the root is the same once more.
 MODEL_FILES: Final = ("*.json", "*.txt", "*.model", "*/*.safetensors")
+DIFFUSERS_INDEX: Final = "model_index.json"
+# A transformers model keeps its weights in the root.
+TRANSFORMERS_FILES: Final = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 VARIANT_FILES: Final = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*", "*.ema.*")
 LORA_FILES: Final = ("*.safetensors",)
 
@@ -57,11 +60,19 @@ class CachedModel:
     size_bytes: int
 
 
-def fetch_model(spec: ModelSpec, hub: Hub, report: ReportLoad) -> Path:
+def fetch_model(
+    spec: ModelSpec, hub: Hub, report: ReportLoad, files: tuple[str, ...] = MODEL_FILES
+) -> Path:
     """Bring a model to this machine and return its folder. Raises SetupError."""
     if spec.is_local:
         return Path(spec.source)
-    return _fetch(spec.name, spec.source, spec.revision, MODEL_FILES, hub, report)
+    return _fetch(spec.name, spec.source, spec.revision, files, hub, report)
+
+
+def files_of(spec: ModelSpec, hub: Hub) -> tuple[str, ...]:
+    """Choose the files of a model by its kind; of one that the hub does not list, Diffusers'."""
+    names = () if spec.is_local or hub.offline else _names(spec.source, spec.revision, hub)
+    return MODEL_FILES if not names or DIFFUSERS_INDEX in names else TRANSFORMERS_FILES
 
 
 def fetch_lora(spec: LoraSpec, hub: Hub, report: ReportLoad) -> Path:
@@ -142,12 +153,17 @@ def _fetch(
 
 
 def _ignored(source: str, revision: str | None, hub: Hub) -> tuple[str, ...]:
+    # Of a model that cannot be listed now the cache may still have a plain one.
+    return unwanted_variants(_names(source, revision, hub))
+
+
+def _names(source: str, revision: str | None, hub: Hub) -> tuple[str, ...]:
+    """List the files of a model; none where that fails: snapshot_download meets the same error."""
     try:
         info = HfApi(hub.endpoint, hub.token).model_info(source, revision=revision)
-    except (HTTPError, OSError):
-        # snapshot_download meets the same error, and may still find the model in the cache.
-        return VARIANT_FILES
-    return unwanted_variants(file.rfilename for file in info.siblings or [])
+    except (HTTPError, OSError, HFValidationError):
+        return ()
+    return tuple(file.rfilename for file in info.siblings or [])
 
 
 def explain(error: Exception, source: str, revision: str | None, hub: Hub) -> str:

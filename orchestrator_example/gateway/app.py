@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -20,6 +20,7 @@ from orchestrator_example.gateway.keys import KeyRing
 from orchestrator_example.gateway.links import FILES_PATH, Links
 from orchestrator_example.gateway.opea_door import OPEN_PATHS, opea_router
 from orchestrator_example.gateway.openai_door import openai_router
+from orchestrator_example.gateway.openapi_document import add_document
 from orchestrator_example.gateway.recording import HttpMetrics
 from orchestrator_example.gateway.statistics import ServiceStatistics
 
@@ -44,6 +45,8 @@ def make_app(desk: JobDesk, keys: KeyRing, clock: Clock) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,  # every answer is an object of JSON, and a redirect is none
         generate_unique_id_function=_name,
     )
     secret = desk.settings.link_secret
@@ -58,6 +61,7 @@ def make_app(desk: JobDesk, keys: KeyRing, clock: Clock) -> FastAPI:
     app.include_router(openai_router())
     app.include_router(opea_router(desk.services))
     _add_health(app, desk, registry)
+    add_document(app, desk.services.values(), needs_key=keys.needs_key, open_paths=_OPEN_PATHS)
     add_refusals(app)
     add_guards(
         app,
@@ -89,7 +93,12 @@ def _add_health(app: FastAPI, desk: JobDesk, registry: CollectorRegistry) -> Non
         """Say that the process answers."""
         return {"status": "alive"}
 
-    @app.get("/health/ready", tags=["health"], response_model=Readiness)
+    @app.get(
+        "/health/ready",
+        tags=["health"],
+        response_model=Readiness,
+        responses={503: {"model": Readiness, "description": "Jobs cannot be taken now"}},
+    )
     async def ready() -> Response:
         """Say whether jobs can be taken: 503 with the reasons why not."""
         why = desk.directory.cut_off()
@@ -97,6 +106,6 @@ def _add_health(app: FastAPI, desk: JobDesk, registry: CollectorRegistry) -> Non
         return JSONResponse(state.model_dump(), 503 if why else 200)
 
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
-    async def metrics(_: Request) -> Response:
+    async def metrics() -> Response:
         """Tell figures in Prometheus' text format."""
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -24,7 +24,7 @@ from orchestrator_example.gateway.records import JobRecords
 SUBMIT_SECONDS: Final = 15.0
 LATE_SECONDS: Final = 10.0
 """A job so long past its deadline is expired, also if nobody says so."""
-CANCEL_AGAIN_SECONDS: Final = 2.0
+CANCEL_AGAIN_SECONDS: Final = 1.0
 AGAIN_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
@@ -153,7 +153,7 @@ class Carrier:
     async def _unrecord(self, job: Job) -> None:
         """Forget a job that was never taken: who asks with its id again may ask for another."""
         try:
-            if self._records is not None and job.keeps_on and job.taken.exception() is not None:
+            if self._records is not None and job.keeps_on and job.was_refused:
                 await self._records.drop(job.id)
         except StoreUnavailable as error:
             log.warning("job.not_unrecorded", job_id=job.id, reason=str(error))

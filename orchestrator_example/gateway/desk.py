@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Final
 
 import structlog
@@ -38,6 +38,7 @@ from orchestrator_example.gateway.queues import Queues
 from orchestrator_example.gateway.records import JobRecords
 from orchestrator_example.gateway.settings import GatewaySettings
 
+GREETING_SECONDS: Final = 1.0
 FORGET_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 300.0
 
@@ -65,6 +66,7 @@ class JobDesk:
         self._carrier = Carrier(broker, self.services, self._queues, self._records)
         self._memory = JobMemory(settings.job_seconds, settings.job_bytes)
         self._crew = Crew()
+        self._opened_at = float("-inf")
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -74,6 +76,7 @@ class JobDesk:
             running(queues=self._queues.run(), forget=self._forget_old(), sweep=self._sweep()),
             self._crew,
         ):
+            self._opened_at = asyncio.get_running_loop().time()
             try:
                 yield
             finally:
@@ -95,6 +98,8 @@ class JobDesk:
         Raises ServiceUnknown, Busy, TooManyRequests, Conflict, InvalidRequest, ModelNotAvailable,
         Overloaded, BrokerUnavailable, TopologyMismatch, MessageTooLarge, StoreUnavailable.
         """
+        if not keeps_on:
+            await self._greeted_by(service)
         job = await self._known(job_id) if job_id else None
         if job is None:
             deadline = None if deadline_seconds is None else time.time() + deadline_seconds
@@ -189,6 +194,13 @@ class JobDesk:
         """
         return await self._carrier.files(images)
 
+    async def _greeted_by(self, service: str) -> None:
+        """Wait for a service to say that it is there, in the first moment after the start."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._opened_at + GREETING_SECONDS):
+                while service not in (each.name for each in self.directory.services()):
+                    await self.directory.wait_for_change()
+
     async def _known(self, job_id: str) -> Job | None:
         """Look up a job, in what gateways wrote down as well. Raises StoreUnavailable."""
         if job_id not in self._memory and self._records is not None:
@@ -219,7 +231,8 @@ class JobDesk:
             if job.result is None:
                 # It was refused: the caller may try again under the same id.
                 self._memory.drop(job)
-                log.info("job.refused", reason=str(job.refusal), **_facts(job))
+                event = "job.refused" if job.was_refused else "job.left"
+                log.info(event, reason=str(job.refusal), **_facts(job))
             else:
                 self._memory.keep(job)
                 log.info("job.ended", status=job.state.value, **_facts(job), **_code(job))

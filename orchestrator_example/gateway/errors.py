@@ -75,7 +75,3 @@ class Busy(GatewayError):
     def __init__(self, detail: str, retry_after_seconds: float) -> None:
         super().__init__(detail)
         self.retry_after_seconds = retry_after_seconds
-
-
-class GatewayTimeout(GatewayError):
-    status, code, title = 504, "timeout", "It took too long"

@@ -61,8 +61,7 @@ def add_guards(
 class KeyGuard:
     """Asks for an API key before anything of the body is read.
 
-    Who calls is in the request's state as `caller`; on open paths that may be nobody. An open path
-    that ends in `/*` stands for everything below it.
+    Who calls is in the request's state as `caller`; on open paths that may be nobody.
     """
 
     def __init__(
@@ -70,8 +69,7 @@ class KeyGuard:
     ) -> None:
         self._app = app
         self._keys = keys
-        self._open = frozenset(open_paths)
-        self._open_below = tuple(each[:-1] for each in open_paths if each.endswith("/*"))
+        self._open_paths = open_paths
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,12 +81,16 @@ class KeyGuard:
                     headers.get("authorization"), headers.get("x-api-key")
                 )
             except Unauthorized as error:
-                if not self._is_open(scope["path"]):
+                if not is_open(scope["path"], self._open_paths):
                     response = self._answer(scope, error)
                     response.headers["www-authenticate"] = "Bearer"
                     await refuse(response, scope, Incoming(receive), send)
                     return
         await self._app(scope, receive, send)
 
-    def _is_open(self, path: str) -> bool:
-        return path in self._open or path.startswith(self._open_below)
+
+def is_open(path: str, open_paths: Collection[str]) -> bool:
+    """Say whether a path needs no key; one that ends in `/*` opens everything below it."""
+    return path in open_paths or any(
+        path.startswith(each.removesuffix("*")) for each in open_paths if each.endswith("/*")
+    )

@@ -54,6 +54,7 @@ class Job:
         self.state = JobState.QUEUED
         self.progress: ProgressEvent | StageEvent | None = None
         self.feed = JobFeed()
+        self._last_sequence = 0
         self.result: JobResult | None = None
         self.cancel_requested = False
         self.taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -74,6 +75,7 @@ class Job:
             self.state = JobState.RUNNING
         if isinstance(event, ProgressEvent | StageEvent):
             self.progress = event
+        self._last_sequence = event.sequence
         self.feed.add(event)
 
     def take(self) -> None:
@@ -86,7 +88,8 @@ class Job:
         self.result = result
         self.state = JobState(result.status.value)
         self.progress = None
-        self.feed.add(terminal_event(result))
+        last = terminal_event(result)
+        self.feed.add(last.model_copy(update={"sequence": self._last_sequence + 1}))
         self.feed.close()
         self.ended_at = time.time()
         self.ended.set()
@@ -99,6 +102,11 @@ class Job:
             self.taken.exception()  # that nobody waits is no fault
         self.feed.close()
         self.ended.set()
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether nobody took it; otherwise its service does it, whoever waits."""
+        return self.taken.done() and self.taken.exception() is not None
 
     @property
     def num_bytes(self) -> int:

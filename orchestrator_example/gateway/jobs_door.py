@@ -19,7 +19,13 @@ from pydantic import ValidationError
 
 from contracts.message import Message
 from contracts.text2image import OutputFormat
-from orchestrator_example.gateway.access import Desk, GivenJobId, OwnJob, WhoCalls
+from orchestrator_example.gateway.access import (
+    JSON_ONLY,
+    Desk,
+    GivenJobId,
+    OwnJob,
+    WhoCalls,
+)
 from orchestrator_example.gateway.desk import JobDesk
 from orchestrator_example.gateway.errors import JobUnknown, ServiceUnknown
 from orchestrator_example.gateway.job import Job
@@ -34,12 +40,20 @@ from orchestrator_example.gateway.jobs_answer import (
 )
 from orchestrator_example.gateway.links import FILES_PATH, Links
 from orchestrator_example.gateway.problems import PROBLEMS
+from orchestrator_example.gateway.schemas import schema_of
 from orchestrator_example.gateway.sse import event_stream
 
 MAX_LISTED: Final = 100
+_ID_ELSEWHERE: Final = "the gateway names jobs; to ask for one again, send Idempotency-Key"
 JSON: Final = "application/json"
 
-
+_LOCATION: Final[dict[int | str, dict[str, Any]]] = {
+    202: {
+        "headers": {
+            "Location": {"description": "Path of the job", "schema": {"type": "string"}},
+        }
+    }
+}
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Events of the job, as `docs/gateway.md` lists them",
@@ -62,7 +76,13 @@ def jobs_router(links: Links) -> APIRouter:
     """Make the routes; `links` signs those to pictures."""
     router = APIRouter(tags=["jobs"], responses=PROBLEMS)
 
-    @router.post("/v1/jobs", status_code=202, response_model=JobView)
+    @router.post(
+        "/v1/jobs",
+        status_code=202,
+        response_model=JobView,
+        responses=_LOCATION,
+        dependencies=[JSON_ONLY],
+    )
     async def submit_job(
         submission: JobSubmission,
         request: Request,
@@ -145,7 +165,7 @@ def jobs_router(links: Links) -> APIRouter:
                 name=contract.name,
                 description=contract.description,
                 instances=there.count(contract.name),
-                request_schema=contract.request.model_json_schema(),
+                request_schema=schema_of(contract.request),
             )
             for contract in desk.services.values()
         ]
@@ -161,12 +181,21 @@ def read_request(desk: JobDesk, submission: JobSubmission) -> Message:
         known = ", ".join(sorted(desk.services))
         raise ServiceUnknown(f"no service {submission.service!r} is known; there are: {known}")
     try:
-        return contract.request.model_validate(submission.request)
+        request = contract.request.model_validate(submission.request)
     except ValidationError as error:
         found = error.errors(include_url=False)
         raise RequestValidationError(
             [{**each, "loc": ("body", "request", *each["loc"])} for each in found]
         ) from error
+    _check_id(submission, request)
+    return request
+
+
+def _check_id(submission: JobSubmission, request: Message) -> None:
+    """Refuse the id that requests may name their job by where they come as messages."""
+    if "id" in submission.request and not hasattr(request, "id"):
+        fault = {"type": "extra_forbidden", "loc": ("body", "request", "id"), "msg": _ID_ELSEWHERE}
+        raise RequestValidationError([{**fault, "input": submission.request["id"]}])
 
 
 async def _told(desk: JobDesk, job: Job, after: int) -> AsyncIterator[bytes]:

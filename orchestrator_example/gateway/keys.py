@@ -50,12 +50,17 @@ class KeyRing:
             ring._callers = _callers(path, default)
         return ring
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers must send a key."""
+        return self._path is not None
+
     def authenticate(self, authorization: str | None, api_key: str | None = None) -> Caller:
         """Find who calls by the headers `Authorization` and `X-API-Key`. Raises Unauthorized.
 
         Without a file whatever they say is fine: clients send `Bearer None` when they have no key.
         """
-        if self._path is None:
+        if not self.needs_key:
             return self._default
         tokens = [each for each in (_bearer(authorization), api_key) if each]
         for token in tokens:

@@ -29,11 +29,6 @@ class JobMemory:
         return self.get(job_id) is not None
 
     @property
-    def on_their_way(self) -> list[Job]:
-        """List those that have not ended."""
-        return list(self._on_their_way.values())
-
-    @property
     def num_on_their_way(self) -> int:
         """Count those that have not ended."""
         return len(self._on_their_way)

@@ -11,10 +11,10 @@ from functools import cache, partial
 from typing import Any, Final
 
 from pydantic import PlainValidator, TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema
 
 from contracts.message import Message
 from contracts.text2image import Text2ImageRequest
+from orchestrator_example.gateway.schemas import schema_of
 
 PROMPT_NAMES: Final = ("text", "query", "messages")
 """What OPEA's mega-services and text services call what we call `prompt`."""
@@ -41,7 +41,8 @@ class Tolerated:
 
 def body_of(model: type[Message]) -> PlainValidator:
     """Make the validator of a body; to the OpenAPI document the body is `model`."""
-    return PlainValidator(partial(tolerated, model), json_schema_input_type=model)
+    described: Any = model if schema_of(model) else dict[str, Any]
+    return PlainValidator(partial(tolerated, model), json_schema_input_type=described)
 
 
 def tolerated(model: type[Message], body: Any) -> Tolerated:
@@ -61,11 +62,7 @@ def tolerated(model: type[Message], body: Any) -> Tolerated:
 @cache
 def known_fields(model: type[Message]) -> frozenset[str]:
     """List what a request may be made of, other spellings included."""
-    try:
-        spellings = frozenset(model.model_json_schema()["properties"])
-    except PydanticInvalidForJsonSchema:  # a type of one's own
-        spellings = frozenset()
-    return spellings | frozenset(model.model_fields)
+    return frozenset(schema_of(model).get("properties", ())) | frozenset(model.model_fields)
 
 
 def _is_known(model: type[Message], name: str) -> bool:

@@ -15,7 +15,7 @@ from contracts.result import JobResult, Status
 from contracts.service import ServiceContract
 from contracts.text2image import Text2ImageResult
 from node import __version__
-from orchestrator_example.gateway.access import Desk, GivenJobId, WhoCalls
+from orchestrator_example.gateway.access import JSON_ONLY, Call
 from orchestrator_example.gateway.opea_answer import (
     WARNING_HEADER,
     Alive,
@@ -54,31 +54,14 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a door, and what is needed to answer it."""
+class OpeaCall(Call):
+    """One call of a door of OPEA's, and where its warnings go."""
 
-    request: Request
     response: Response
-    desk: Desk
-    caller: WhoCalls
-    job_id: GivenJobId
-
-    @property
-    def statistics(self) -> ServiceStatistics:
-        """What is measured of all calls."""
-        statistics: ServiceStatistics = self.request.app.state.statistics
-        return statistics
 
     async def result(self, service: str, body: Tolerated) -> JobResult:
         """Have the work done, and wait for it. Raises Unsuccessful, or what the desk does."""
-        job = await self.desk.submit(
-            service,
-            body.request,
-            self.caller,
-            job_id=self.job_id,
-            deadline_seconds=self.desk.settings.timeout_seconds,
-        )
-        self.request.state.job_id = job.id
+        job = await self.submit(service, body.request)
         if body.warnings:
             # Names of fields only: what a service warns of may quote the prompt.
             log.info("request.fields_ignored", job_id=job.id, why=warning_headers(body.warnings))
@@ -94,7 +77,7 @@ class Call:
             self.response.headers.append(WARNING_HEADER, warning)
 
 
-ACall = Annotated[Call, Depends()]
+ACall = Annotated[OpeaCall, Depends()]
 
 
 def opea_router(services: Mapping[str, ServiceContract]) -> APIRouter:
@@ -153,6 +136,7 @@ def _add(
         summary=f"{summary} ({contract.name})",
         description=f"{description} {_TOLERANCE}",
         responses=_ANSWERS,
+        dependencies=[JSON_ONLY],
     )
 
 

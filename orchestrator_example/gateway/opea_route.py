@@ -9,9 +9,9 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from contracts.failure import FailureCode
-from contracts.message import JSON_CONTENT_TYPE, Message
+from contracts.message import Message
 from contracts.result import JobResult
-from node.errors import JobNotSucceeded, UnsupportedContentType
+from node.errors import JobNotSucceeded
 from orchestrator_example.gateway.opea_answer import (
     InvalidBody,
     failure_details,
@@ -39,7 +39,6 @@ class OpeaRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
-            _check_content_type(request)
             try:
                 return await handle(request)
             except RequestValidationError as error:
@@ -48,21 +47,6 @@ class OpeaRoute(APIRoute):
                 return _failed(error)
 
         return handled
-
-
-def _check_content_type(request: Request) -> None:
-    """Take bodies only that say they are JSON. Raises UnsupportedContentType.
-
-    Any other one, and one that says nothing, a page of any origin can have a browser send.
-    """
-    if request.method != "POST":
-        return
-    given = request.headers.get("content-type", "")
-    if given.split(";")[0].strip().lower() != JSON_CONTENT_TYPE:
-        raise UnsupportedContentType(
-            f"the content type is {given[:80]!r}; send the header "
-            f"`Content-Type: {JSON_CONTENT_TYPE}` (curl: -H 'Content-Type: {JSON_CONTENT_TYPE}')"
-        )
 
 
 def _failed(error: Unsuccessful) -> Response:

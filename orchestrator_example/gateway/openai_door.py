@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Body, Depends, Response
 from pydantic import PlainValidator
 
 from contracts.message import JSON_CONTENT_TYPE, Message
 from contracts.text2image import TEXT2IMAGE, Text2ImageRequest, Text2ImageResult
 from node.errors import ModelNotAvailable
-from orchestrator_example.gateway.access import Desk, GivenJobId, WhoCalls
+from orchestrator_example.gateway.access import JSON_ONLY, Call, Desk
 from orchestrator_example.gateway.job import Job
 from orchestrator_example.gateway.jobs_answer import image_urls
 from orchestrator_example.gateway.openai_answer import (
@@ -36,14 +36,14 @@ from orchestrator_example.gateway.openai_request import (
     read,
 )
 from orchestrator_example.gateway.openai_stream import streamed, succeeded
+from orchestrator_example.gateway.problems import RETRY_AFTER
 from orchestrator_example.gateway.sse import event_stream
-from orchestrator_example.gateway.statistics import ServiceStatistics
 
 OPENAI_PATHS: Final = ("/v1/images", "/v1/models")
 """What begins like this is answered in OpenAI's words, errors of all kinds too."""
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": OpenAIError, "description": text}
+    status: {"model": OpenAIError, "description": text, "headers": RETRY_AFTER}
     for status, text in {
         "4XX": "The request cannot be done as it is, or not by this caller.",
         "5XX": "It did not work out.",
@@ -65,31 +65,14 @@ async def _attendance() -> AsyncIterator[AsyncExitStack]:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One call of this door."""
+class OpenAICall(Call):
+    """One call of this door, attended until its answer, a stream perhaps, is out."""
 
-    request: Request
-    desk: Desk
-    caller: WhoCalls
-    job_id: GivenJobId
     attendance: Annotated[AsyncExitStack, Depends(_attendance)]
 
-    @property
-    def statistics(self) -> ServiceStatistics:
-        """What is measured of all calls."""
-        statistics: ServiceStatistics = self.request.app.state.statistics
-        return statistics
-
-    async def submit(self, request: Text2ImageRequest) -> Job:
+    async def begin(self, request: Text2ImageRequest) -> Job:
         """Have images made; a caller who hangs up does not want them. Raises what the desk does."""
-        job = await self.desk.submit(
-            TEXT2IMAGE,
-            request,
-            self.caller,
-            job_id=self.job_id,
-            deadline_seconds=self.desk.settings.timeout_seconds,
-        )
-        self.request.state.job_id = job.id
+        job = await self.submit(TEXT2IMAGE, request)
         await self.attendance.enter_async_context(self.desk.attended(self.request, job))
         return job
 
@@ -98,16 +81,21 @@ def openai_router() -> APIRouter:
     """Make the routes."""
     router = APIRouter(tags=["OpenAI"], responses=_ERRORS)
 
-    @router.post("/v1/images/generations", response_model=ImagesAnswer, responses=_ANSWERS)
+    @router.post(
+        "/v1/images/generations",
+        response_model=ImagesAnswer,
+        responses=_ANSWERS,
+        dependencies=[JSON_ONLY],
+    )
     async def generate(
         wanted: Annotated[
             Wanted, PlainValidator(read, json_schema_input_type=ImagesRequest), Body()
         ],
-        call: Annotated[Call, Depends()],
+        call: Annotated[OpenAICall, Depends()],
     ) -> Response:
         """Make images from a prompt."""
         wanted = in_our_models(wanted, call.desk.settings.openai_models)
-        job = await call.submit(wanted.request)
+        job = await call.begin(wanted.request)
         if wanted.stream:
             return event_stream(streamed(call.desk, job, wanted, call.statistics))
         with call.statistics.measured(TEXT2IMAGE):

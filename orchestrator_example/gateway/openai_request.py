@@ -87,8 +87,7 @@ def read(body: Any) -> Wanted:
     """Decide what to run. Raises InvalidParameter."""
     if not isinstance(body, dict):
         raise InvalidParameter(
-            'the body is no JSON object such as {"prompt": "An astronaut riding a green horse"}, '
-            "or comes without the header Content-Type: application/json"
+            'the body is no JSON object such as {"prompt": "An astronaut riding a green horse"}'
         )
     asked = _valid(ImagesRequest, body)
     stream, links = asked.stream or False, asked.response_format == "url"

@@ -41,6 +41,12 @@ _ELSEWHERE: Final[dict[type[NodeError], tuple[int, str, str, bool]]] = {
     ArtifactMissing: (410, "artifact_missing", "The file is not there any more", False),
     ArtifactCorrupt: (500, "artifact_corrupt", "The file is damaged", False),
 }
+# Said in the place of texts with addresses of our own, which are for the log.
+_DISCREET: Final[dict[type[NodeError], str]] = {
+    BrokerUnavailable: "the message broker does not answer; ask again",
+    Unroutable: "the message broker takes no message; ask again",
+    StoreUnavailable: "the store of jobs or pictures does not answer; ask again",
+}
 
 
 class HttpProblem(Message):
@@ -64,11 +70,23 @@ class HttpProblem(Message):
     """Every fault of an invalid request: type, loc, msg, input."""
 
 
-_CONTENT: Final = {PROBLEM_MEDIA_TYPE: {"schema": HttpProblem.model_json_schema()}}
+_CONTENT: Final = {
+    PROBLEM_MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{HttpProblem.__name__}"}}
+}
+RETRY_AFTER: Final = {
+    "Retry-After": {
+        "description": "Seconds until it helps to ask again, where waiting helps",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     422: {"description": "The request is not valid", "content": _CONTENT},
-    "4XX": {"description": "The request cannot be done as it is", "content": _CONTENT},
-    "5XX": {"description": "It cannot be done now", "content": _CONTENT},
+    "4XX": {
+        "description": "The request cannot be done as it is, or not by this caller",
+        "headers": RETRY_AFTER,
+        "content": _CONTENT,
+    },
+    "5XX": {"description": "It cannot be done now", "headers": RETRY_AFTER, "content": _CONTENT},
 }
 """The answers of a door that refuses with problem details, for its OpenAPI document."""
 
@@ -106,7 +124,7 @@ def refusal_of(error: NodeError) -> Refusal:
             return Refusal(_of_job(error.problem("", 1)))
     for kind, (status, code, title, waiting_helps) in _ELSEWHERE.items():
         if isinstance(error, kind):
-            found = _problem(status, code, title, error, waiting_helps)
+            found = _problem(status, code, title, _discreet(error), waiting_helps)
             return Refusal(found, RETRY_SECONDS if waiting_helps else None)
     return Refusal(_problem(500, "internal", "The gateway failed", error, retryable=True))
 
@@ -131,6 +149,11 @@ def problem_answer(refusal: Refusal) -> JSONResponse:
         refusal.headers,
         PROBLEM_MEDIA_TYPE,
     )
+
+
+def _discreet(error: NodeError) -> str:
+    has_address = "://" in str(error)
+    return _DISCREET.get(type(error), str(error)) if has_address else str(error)
 
 
 def _of_job(problem: Problem) -> HttpProblem:

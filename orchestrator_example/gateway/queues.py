@@ -91,7 +91,8 @@ class Queues:
 
     async def _look(self, name: str, waiting: _Waiting) -> None:
         async with waiting.looking:
-            if time.time() < waiting.looked_at + LOOK_SECONDS / 2:
+            seen_lately = time.time() < waiting.looked_at + LOOK_SECONDS / 2
+            if seen_lately or not self._broker.connected():
                 return
             try:
                 async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):

@@ -68,18 +68,28 @@ class HttpMetrics:
         self._seconds.labels(known, path).observe(seconds)
 
 
-class _Answered:
-    """Passes an answer on, and notes what was sent."""
+class _Exchange:
+    """Passes a request and its answer on, and notes what was sent, and to whom in vain."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
+        self._receive = receive
         self._send = send
         self._request_id = request_id
         self.status: int | None = None
         self.sent_bytes = 0
         self.complete = False
 
+    async def receive(self) -> Message:
+        """Receive a message; who hangs up before the answer begins gets none, whatever is sent."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and self.status is None:
+            self.status = HUNG_UP
+        return message
+
     async def send(self, message: Message) -> None:
         """Send a message with the headers of every answer."""
+        if self.status == HUNG_UP:
+            return
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -116,26 +126,26 @@ class Recorder:
         began = self._clock()
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        answered = _Answered(send, request_id)
+        exchange = _Exchange(receive, send, request_id)
         self._metrics.began()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._run(scope, receive, answered)
+                await self._run(scope, exchange)
             finally:
-                self._record(scope, answered, self._clock() - began)
+                self._record(scope, exchange, self._clock() - began)
 
-    async def _run(self, scope: Scope, receive: Receive, answered: _Answered) -> None:
+    async def _run(self, scope: Scope, exchange: _Exchange) -> None:
         try:
-            await self._app(scope, receive, answered.send)
+            await self._app(scope, exchange.receive, exchange.send)
         except Exception:  # the edge: of what went wrong here callers learn the request's id only
             log.error("http.crashed", method=scope["method"], path=_shown(scope), exc_info=True)
             # An answer that has begun cannot be taken back: the server cuts it off.
-            if answered.status is None:
+            if exchange.status is None:
                 error = Crashed("the gateway failed, which its log explains under this request id")
-                await self._answer(scope, error)(scope, receive, answered.send)
+                await self._answer(scope, error)(scope, exchange.receive, exchange.send)
 
-    def _record(self, scope: Scope, answered: _Answered, seconds: float) -> None:
-        status, route = answered.status or HUNG_UP, _route(scope)
+    def _record(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
+        status, route = exchange.status or HUNG_UP, _route(scope)
         self._metrics.ended(scope["method"], route or UNMATCHED, status, seconds)
         tell = log.debug if scope["path"] in QUIET_PATHS and status < 400 else log.info
         tell(
@@ -144,8 +154,8 @@ class Recorder:
             path=route or _shown(scope),
             status=status,
             seconds=round(seconds, 4),
-            bytes=answered.sent_bytes,
-            **({} if answered.complete else {"complete": False}),
+            bytes=exchange.sent_bytes,
+            **({} if exchange.complete else {"complete": False}),
             **_known(scope["state"]),
         )
 

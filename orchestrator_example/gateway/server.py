@@ -121,4 +121,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             "set GATEWAY_HOST or GATEWAY_PORT"
         ) from error
     with listener:
+        # Connections inherit it. asyncio sets it for sockets only that name their protocol, and
+        # without it each answer waits 40 ms for the caller's delayed ACK of its head.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener

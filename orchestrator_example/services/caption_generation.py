@@ -22,6 +22,7 @@ from transformers.processing_utils import ProcessorMixin
 from node.inference.device import DeviceChoice
 from orchestrator_example.services.caption_seeing import Sight
 from orchestrator_example.services.checkpoint_component import StopRequested
+from orchestrator_example.services.checkpoint_loading import weights
 from orchestrator_example.services.checkpoint_stopping import EachToken
 from orchestrator_example.services.prompt_generation import GREEDY
 
@@ -43,13 +44,7 @@ class GenerativeModel:
 
     def __init__(self, folder: Path, choice: DeviceChoice) -> None:
         self._processor, self._tokenizer = _processors(folder)
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            dtype=getattr(torch, choice.dtype),
-            local_files_only=True,
-            use_safetensors=True,
-        )
-        self._model = model.to(choice.device).eval()
+        self._model = weights(AutoModelForImageTextToText, folder, choice)
 
     def warm_up(self) -> None:
         """Write two tokens about a blank picture."""

@@ -18,6 +18,7 @@ from orchestrator_example.services.caption_judging import MATCHING_SCORE, most_l
 from orchestrator_example.services.caption_seeing import Sight
 from orchestrator_example.services.caption_words import Vocabulary, caption, read_prompt
 from orchestrator_example.services.checkpoint_component import StopRequested
+from orchestrator_example.services.checkpoint_loading import weights
 
 PIXELS: Final = 128
 """Edge of the pictures that it was trained on; its config has no place for that."""
@@ -40,14 +41,8 @@ class HeadModel:
     """Says what an emoji scene shows, and how sure it is of each part."""
 
     def __init__(self, folder: Path, choice: DeviceChoice) -> None:
-        model = AutoModelForImageClassification.from_pretrained(
-            folder,
-            dtype=getattr(torch, choice.dtype),
-            local_files_only=True,
-            use_safetensors=True,
-        )
-        self._model = model.to(choice.device).eval()
-        self._heads = heads_of(model.config.id2label)
+        self._model = weights(AutoModelForImageClassification, folder, choice)
+        self._heads = heads_of(self._model.config.id2label)
         self._vocabulary = Vocabulary.of(self._heads)
 
     def warm_up(self) -> None:

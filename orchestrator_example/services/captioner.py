@@ -18,7 +18,7 @@ from node.inference.device import DeviceChoice
 from orchestrator_example.services.caption_judging import best
 from orchestrator_example.services.caption_seeing import CaptionModel, Sight
 from orchestrator_example.services.checkpoint_component import CheckpointComponent, StopRequested
-from orchestrator_example.services.pictures import read_picture
+from orchestrator_example.services.pictures import MAX_REQUEST_BYTES, read_picture
 
 MAX_EDGE_PIXELS: Final = 1024
 """What is larger is made smaller at once: models look at less, and sixteen must fit in memory."""
@@ -32,8 +32,7 @@ class Captioner(CheckpointComponent):
     description: ClassVar[str] = "Says what pictures show, and whether they show a prompt"
     request_model: ClassVar[type[Message]] = CaptionerRequest
     result_model: ClassVar[type[JobResult]] = CaptionerResult
-    # A text2image result fits, images inline; RabbitMQ 4 takes nothing larger.
-    max_request_bytes: ClassVar[int] = 16 * 1024 * 1024
+    max_request_bytes: ClassVar[int] = MAX_REQUEST_BYTES
     shipped: ClassVar[str] = "emoji-captioner"
 
     def build(self, name: str, folder: Path, choice: DeviceChoice) -> Any:

@@ -2,13 +2,14 @@
 
 Importing this module does not import torch; the inference thread does, when `load` begins.
 
-State shared between threads: `_closing`, an event that ends running jobs. All else is changed on
-the event loop only.
+State shared between threads: `_closing`, an event that ends downloads and running jobs. All else is
+changed on the event loop only.
 """
 
 import threading
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -57,7 +58,8 @@ class CheckpointComponent(Component):
     async def load(self, report: ReportLoad) -> None:
         """Fetch the checkpoint, load it and run it once. Raises SetupError."""
         name = self._spec.name
-        self._folder = await self._thread.run(fetch, self._spec, self._settings, report)
+        until_closed = partial(self._report_download, report)
+        self._folder = await self._thread.run(fetch, self._spec, self._settings, until_closed)
         report(LoadState(stage="loading", model=name))
         choice, self._device = await self._thread.run(choose, self._settings)
         self._model = await self._thread.run(built, self.build, name, self._folder, choice)
@@ -68,6 +70,12 @@ class CheckpointComponent(Component):
             raise SetupError(f"{name} fails at its warm-up: {error.detail}") from error
         self._warm = True
         log.info("model.loaded", model=name, device=choice.device, dtype=choice.dtype)
+
+    def _report_download(self, report: ReportLoad, state: LoadState) -> None:
+        """Pass on how far a download is; end it, whose thread calls this, once this closes."""
+        if self._closing.is_set():
+            raise SetupError("the node was stopped while it loaded")
+        report(state)
 
     @property
     def model_name(self) -> str:

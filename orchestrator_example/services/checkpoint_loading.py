@@ -6,9 +6,8 @@ Called by the inference thread; importing this module does not import torch.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from contracts.discovery import LoadState
 from node.component import DeviceInfo, ReportLoad
 from node.errors import SetupError
 from node.inference.device import DeviceChoice, choose_device
@@ -16,36 +15,15 @@ from node.inference.offers import ModelSpec
 from node.inference.thread import ONE_LOAD_AT_A_TIME
 from node.settings import Settings
 
-# A transformers model keeps its weights in the root; pickles are never fetched, let alone loaded.
-FILES: Final = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
-
 M = TypeVar("M")
 
 
 def fetch(spec: ModelSpec, settings: Settings, report: ReportLoad) -> Path:
     """Bring the checkpoint to this machine and return its folder. Raises SetupError."""
-    if spec.is_local:
-        return Path(spec.source)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError
+    from node.inference.hub import TRANSFORMERS_FILES, Hub, fetch_model
 
-    from node.inference.hub import VARIANT_FILES, Hub, explain
-
-    report(LoadState(stage="downloading", model=spec.name))
     hub = Hub(settings.hf_token, settings.cache_dir, settings.offline)
-    try:
-        folder = snapshot_download(
-            spec.source,
-            revision=spec.revision,
-            cache_dir=hub.cache_dir,
-            token=hub.token,
-            local_files_only=hub.offline,
-            allow_patterns=list(FILES),
-            ignore_patterns=list(VARIANT_FILES),
-        )
-    except (HTTPError, OSError, HFValidationError) as error:
-        raise SetupError(explain(error, spec.source, spec.revision, hub)) from error
-    return Path(folder)
+    return fetch_model(spec, hub, report, TRANSFORMERS_FILES)
 
 
 def choose(settings: Settings) -> tuple[DeviceChoice, DeviceInfo]:
@@ -77,6 +55,14 @@ def built(
         # transformers raises whatever it meets in the files: a person must look at them.
         reason = " ".join(str(error).split())[:300]
         raise SetupError(f"{name} cannot be loaded from {folder}: {reason}") from error
+
+
+def weights(classes: Any, folder: Path, choice: DeviceChoice) -> Any:
+    """Load a model of one of transformers' Auto classes onto its device; pickles are refused."""
+    model = classes.from_pretrained(
+        folder, dtype=choice.dtype, local_files_only=True, use_safetensors=True
+    )
+    return model.to(choice.device).eval()
 
 
 def is_checkpoint(config: Any, classes: Any) -> bool:

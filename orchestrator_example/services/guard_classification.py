@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from contracts.result import Status
 from node.errors import JobStopped, SetupError
 from node.inference.device import DeviceChoice
+from orchestrator_example.services.checkpoint_loading import weights
 
 KIND: Final = "ForSequenceClassification"
 MAX_TOKENS: Final = 512
@@ -24,21 +25,18 @@ class Classifier:
     def __init__(
         self, name: str, folder: Path, choice: DeviceChoice, unsafe_labels: frozenset[str]
     ) -> None:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
         # Of any other kind, transformers would make up a head, and its verdicts be random.
         if not any(name.endswith(KIND) for name in config.architectures or []):
             raise SetupError(f"GUARDRAIL_MODEL: {name} is no text-classification model")
         self._unsafe = _unsafe(name, config.id2label, unsafe_labels)
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._window = _window(self._tokenizer.model_max_length, config)
         self._device = choice.device
         self._independent = (
             config.num_labels == 1 or config.problem_type == "multi_label_classification"
         )
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, use_safetensors=True, dtype=getattr(torch, choice.dtype)
-        )
-        self._model = model.to(choice.device).eval()
+        self._model = weights(AutoModelForSequenceClassification, folder, choice)
 
     def warm_up(self) -> None:
         """Judge a text once."""

@@ -3,7 +3,7 @@
 Regular expressions run in the `regex` library, which gives up at a time limit even inside of a
 match, and releases the interpreter lock meanwhile: no pattern can hang the node. A text that
 cannot be judged in time is flagged. Time is processor time, which is what `regex` measures too (C's
-`clock`): a machine that is busy with other things flags nobody.
+`clock`, of the whole process): a machine that is busy with other things flags nobody.
 """
 
 import time

@@ -57,20 +57,20 @@ def load_policies(path: Path) -> tuple[Policy, ...]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         parsed = _PolicyFile.model_validate(document)
     except OSError as error:
-        raise SetupError(f"policies: cannot read {path}: {error.strerror}") from error
+        raise SetupError(f"GUARDRAIL_POLICIES: cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SetupError(f"policies: {path} is no YAML: {_one_line(error)}") from error
+        raise SetupError(f"GUARDRAIL_POLICIES: {path} is no YAML: {_one_line(error)}") from error
     except ValidationError as error:
-        raise SetupError(f"policies: {path}: {_first_error(error, document)}") from error
+        raise SetupError(f"GUARDRAIL_POLICIES: {path}: {_first_error(error, document)}") from error
     names = [each.name for each in parsed.policies]
     for name in names:
         if names.count(name) > 1:
-            raise SetupError(f"policies: {path}: two policies have the name {name!r}")
+            raise SetupError(f"GUARDRAIL_POLICIES: {path}: two policies have the name {name!r}")
     return tuple(_compiled(each, path) for each in parsed.policies)
 
 
 def _compiled(given: _PolicyText, path: Path) -> Policy:
-    where = f"policies: {path}: policy {given.name!r}"
+    where = f"GUARDRAIL_POLICIES: {path}: policy {given.name!r}"
     if not given.deny and not given.patterns:
         raise SetupError(f"{where} has neither deny nor patterns: it could never be violated")
     return Policy(

@@ -8,10 +8,10 @@ the job: a flagged text is a job that succeeded.
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import structlog
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.guardrail import (
@@ -57,13 +57,6 @@ class GuardrailSettings(BaseSettings):
     """Labels of the model that count as unsafe, separated by commas."""
     threshold: float = Field(default=0.5, gt=0, le=1)
     """From this score on, an unsafe label counts."""
-
-    @field_validator("unsafe_labels", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return [item.strip() for item in value.split(",") if item.strip()]
-        return value
 
 
 class Guardrail(Component):

@@ -5,6 +5,7 @@ credentials, to another host. Every call has a connection of its own, because se
 that idle, and a POST that meets that moment cannot be repeated safely.
 """
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping
@@ -61,11 +62,12 @@ class HttpService:
         timeout = aiohttp.ClientTimeout(
             total=settings.timeout_seconds, sock_connect=settings.connect_seconds
         )
+        data = await asyncio.to_thread(_encoded, body, settings.file_field)
         try:
             async with self._session.request(
                 settings.method,
                 settings.url,
-                data=_encoded(body, settings.file_field),
+                data=data,
                 headers=self._headers(headers),
                 allow_redirects=False,
                 timeout=timeout,

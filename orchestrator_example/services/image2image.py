@@ -15,7 +15,6 @@ from PIL import Image
 
 from contracts.image2image import IMAGE2IMAGE, Image2ImageRequest, Image2ImageResult
 from contracts.message import Message
-from contracts.picture import Picture
 from contracts.text2image import Text2ImageResult
 from node.inference.catalogue import Offer
 from node.inference.diffusing import DiffusersComponent
@@ -23,7 +22,7 @@ from node.inference.parameters import Plan
 from node.inference.picture import Source, plan_from_picture, resized
 from node.inference.traits import Task
 from node.inference.warm_up import WARM_UP
-from orchestrator_example.services.pictures import read_picture
+from orchestrator_example.services.pictures import MAX_REQUEST_BYTES, decoded, read_file
 
 
 class Image2ImageComponent(DiffusersComponent):
@@ -34,13 +33,12 @@ class Image2ImageComponent(DiffusersComponent):
     description: ClassVar[str] = "Makes images from pictures and texts with Diffusers"
     request_model: ClassVar[type[Message]] = Image2ImageRequest
     result_model: ClassVar[type[Text2ImageResult]] = Image2ImageResult
-    # A text2image result fits, images inline; RabbitMQ 4 takes nothing larger.
-    max_request_bytes: ClassVar[int] = 16 * 1024 * 1024
+    max_request_bytes: ClassVar[int] = MAX_REQUEST_BYTES
     task: ClassVar[Task] = Task.IMAGE2IMAGE
 
     async def _source(self, request: Image2ImageRequest) -> Source:
-        image = await read_picture(request.image, self._settings.artifact_store)
-        return Source(image, await asyncio.to_thread(_sha256, request.image))
+        data = await read_file(request.image, self._settings.artifact_store)
+        return await asyncio.to_thread(_source, data)
 
     async def _plan(
         self, request: Image2ImageRequest, source: Source, offer: Offer, job_id: str
@@ -61,8 +59,5 @@ class Image2ImageComponent(DiffusersComponent):
         )
 
 
-def _sha256(picture: Picture) -> str:
-    """Hash the file of a picture that could be read."""
-    if not isinstance(picture, str):
-        return picture.sha256
-    return hashlib.sha256(base64.b64decode(picture.partition("base64,")[2] or picture)).hexdigest()
+def _source(data: bytes) -> Source:
+    return Source(decoded(data), hashlib.sha256(data).hexdigest())

@@ -16,6 +16,8 @@ from node.errors import ArtifactCorrupt, ArtifactMissing, InternalError, Invalid
 from node.stores.artifacts import TIMEOUT_SECONDS, image_bytes
 from node.stores.objects import Objects
 
+MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+"""A text2image result fits, images inline; RabbitMQ 4 takes nothing larger."""
 MAX_PICTURE_PIXELS: Final = 4096 * 4096
 MEDIA_FORMATS: Final = ("PNG", "JPEG", "WEBP")
 
@@ -24,15 +26,15 @@ _ARTIFACT: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{1,8}")
 
 
 async def read_picture(picture: Picture, artifact_store: str | None) -> Image.Image:
-    """Read and decode a picture as RGB. A reference must lie in this node's own artifact store.
+    """Read and decode a picture as RGB; see `read_file`."""
+    return await asyncio.to_thread(decoded, await read_file(picture, artifact_store))
+
+
+async def read_file(picture: Picture, artifact_store: str | None) -> bytes:
+    """Read the file of a picture. A reference must lie in this node's own artifact store.
 
     Raises InvalidRequest for what is no picture, InternalError where the store fails.
     """
-    data = await _read(picture, artifact_store)
-    return await asyncio.to_thread(_decoded, data)
-
-
-async def _read(picture: Picture, artifact_store: str | None) -> bytes:
     if isinstance(picture, str):
         return await asyncio.to_thread(_from_base64, picture)
     try:
@@ -68,7 +70,8 @@ async def _is_ours(picture: GeneratedImage, artifact_store: str | None) -> bool:
     return name != picture.uri and _ARTIFACT.fullmatch(name) is not None
 
 
-def _decoded(data: bytes) -> Image.Image:
+def decoded(data: bytes) -> Image.Image:
+    """Decode a file as RGB. Raises InvalidRequest."""
     try:
         with Image.open(io.BytesIO(data), formats=MEDIA_FORMATS) as image:
             if image.width * image.height > MAX_PICTURE_PIXELS:

@@ -18,6 +18,7 @@ from transformers import (
 from node.errors import GenerationFailed
 from node.inference.device import DeviceChoice
 from orchestrator_example.services.checkpoint_component import StopRequested
+from orchestrator_example.services.checkpoint_loading import weights
 from orchestrator_example.services.checkpoint_stopping import EachToken, ReportToken
 from orchestrator_example.services.prompt_asking import Asking, Question, asking_of, tidy
 
@@ -52,13 +53,7 @@ class PromptModel:
         self._asking = asking_of(name, config, self._tokenizer)
         self._question = Question(self._asking, config, self._tokenizer)
         classes = AutoModelForSeq2SeqLM if self._asking is Asking.TEXT else AutoModelForCausalLM
-        model = classes.from_pretrained(
-            folder,
-            dtype=getattr(torch, choice.dtype),
-            local_files_only=True,
-            use_safetensors=True,
-        )
-        self._model = model.to(choice.device).eval()
+        self._model = weights(classes, folder, choice)
 
     def warm_up(self) -> None:
         """Write two tokens, whatever they are."""

@@ -11,7 +11,11 @@ from urllib.parse import quote
 
 import aio_pika
 import pytest
-from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelLockedResource,
+    ChannelPreconditionFailed,
+)
 from structlog.testing import capture_logs
 
 from contracts.discovery import Announcement, Verb
@@ -436,6 +440,14 @@ async def test_a_caller_overhears_nothing_of_services_that_it_does_not_call(
 async def test_a_caller_takes_no_message_of_others(channel_of: Connect, name: str) -> None:
     queue = await (await channel_of(CALLER)).get_queue(name, ensure=False)
     with pytest.raises(ChannelAccessRefused):
+        await queue.get(fail=False)
+
+
+@pytest.mark.parametrize("user", ROLES)
+async def test_nobody_reads_the_replies_of_others(channel_of: Connect, user: str) -> None:
+    theirs = await (await channel_of(WATCHER)).declare_queue(exclusive=True)
+    queue = await (await channel_of(user)).get_queue(theirs.name, ensure=False)
+    with pytest.raises(ChannelLockedResource):
         await queue.get(fail=False)
 
 

@@ -26,7 +26,8 @@ def test_an_opea_text_doc_is_valid_with_its_id() -> None:
     ("body", "reason"),
     [
         ({}, "Field required"),
-        ({"text": "a", "prompt": "b"}, "text and prompt say the same thing"),
+        ({"text": "a", "prompt": "b"}, "prompt and text say the same thing"),
+        ({"query": "a", "prompt": "b"}, "query and prompt say the same thing"),
         ({"text": 7}, "valid string"),
         ({"text": "a", "id": 7}, "id is the job id"),
         ({"text": "a", "policy": "none"}, "Extra inputs"),

@@ -63,7 +63,7 @@ def test_the_job_id_may_lie_in_the_body() -> None:
         ({"text": "a" * 4001}, "text: String should have at most 4000 characters"),
         ({"text": "a\0"}, "text: Value error, must not contain NUL characters"),
         ({"text": "a", "query": "b"}, ": Value error, query and text say the same thing"),
-        ({"query": "a", "prompt": "b"}, ": Value error, prompt and text say the same thing"),
+        ({"query": "a", "prompt": "b"}, ": Value error, prompt and query say the same thing"),
         ({"text": "a", "temperature": 1}, "temperature: Extra inputs are not permitted"),
     ],
 )

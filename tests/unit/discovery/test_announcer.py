@@ -11,13 +11,9 @@ from structlog.testing import capture_logs
 from contracts.discovery import NodeState, ServiceMetadata
 from contracts.topology import DISCOVERY, service_topology
 from node.discovery import announcer as announcer_module
-from node.discovery.announcer import (
-    ANSWERS_AT_ONCE,
-    COMPLAINTS_AT_ONCE,
-    Announcer,
-    questions_for,
-)
+from node.discovery.announcer import ANSWERS_AT_ONCE, Announcer, questions_for
 from node.discovery.identity import Figures, Identity
+from node.discovery.restraint import COMPLAINTS_AT_ONCE
 from node.ports import OutgoingMessage, Properties, Subscribed
 from node.tasks import running
 from tests.fakes import InMemoryBroker

@@ -11,7 +11,8 @@ from contracts.discovery import EndpointStats, StatsReply, Verb
 from contracts.text2image import Text2ImageRequest
 from contracts.topology import DISCOVERY, service_topology
 from node.discovery import directory as directory_module
-from node.discovery.directory import COMPLAINTS_AT_ONCE, ServiceDirectory
+from node.discovery.directory import ServiceDirectory
+from node.discovery.restraint import COMPLAINTS_AT_ONCE
 from node.discovery.table import GAP_SECONDS
 from node.ports import OutgoingMessage, Subscribed
 from node.tasks import running

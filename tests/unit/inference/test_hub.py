@@ -13,15 +13,19 @@ from contracts.discovery import LoadState
 from node.errors import SetupError
 from node.inference import hub as hub_module
 from node.inference.hub import (
+    MODEL_FILES,
+    TRANSFORMERS_FILES,
     VARIANT_FILES,
     Hub,
     cached_models,
     explain,
     fetch_lora,
     fetch_model,
+    files_of,
     unwanted_variants,
 )
 from node.inference.offers import LoraSpec, ModelSpec
+from tests.fake_hub import FakeHub
 
 TOKEN = "hf_secretSECRETsecret"
 SPEC = ModelSpec("owner/name", "owner/name", "v9")
@@ -207,6 +211,29 @@ def test_a_report_that_raises_ends_the_download(downloads: list[dict[str, Any]])
 
     with pytest.raises(SetupError, match="was stopped"):
         fetch_model(SPEC, Hub(), stop)
+
+
+def test_the_files_to_fetch_are_those_of_the_kind_of_model() -> None:
+    repositories = {
+        "owner/painter": {"model_index.json": b"{}", "unet/config.json": b"{}"},
+        "owner/writer": {"config.json": b"{}", "model.safetensors": b"weights"},
+    }
+    with FakeHub(repositories).running() as source:
+        hub = Hub(endpoint=source.endpoint)
+        painter, writer, missing, no_id = (
+            files_of(ModelSpec(name, name), hub)
+            for name in ("owner/painter", "owner/writer", "owner/missing", "no id at all")
+        )
+    assert (painter, writer) == (MODEL_FILES, TRANSFORMERS_FILES)
+    assert (missing, no_id) == (MODEL_FILES, MODEL_FILES)
+
+
+def test_no_hub_is_asked_about_a_folder_or_when_offline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hub_module, "HfApi", None)
+    assert files_of(ModelSpec("here", str(tmp_path)), Hub()) == MODEL_FILES
+    assert files_of(SPEC, Hub(offline=True)) == MODEL_FILES
 
 
 def test_variants_are_left_out_where_plain_weights_are() -> None:

@@ -185,7 +185,7 @@ def test_a_service_is_needed_unless_a_condition_or_a_policy_goes_round_it() -> N
         .flow_to("guardrail", "writer", {})
         .flow_to("writer", "spare", {})
         .flow_to("writer", "captioner", {})
-        .flow_to("writer", "upscaler", {}, when=lambda answer: bool(answer))
+        .flow_to("writer", "upscaler", {}, when=bool)
         .flow_to("upscaler", "printer", {})
     )
     assert graph.needed() == {"guardrail", "prompt-writer"}

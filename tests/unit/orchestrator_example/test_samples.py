@@ -18,6 +18,7 @@ from orchestrator_example.samples import (
     Painter,
     Repainter,
     RepaintRequest,
+    best_of,
 )
 
 SAMPLES = [Painter, CheckedPainter, BestOf, Repainter, ChatPainter]
@@ -54,6 +55,10 @@ def test_the_captioner_sees_every_candidate_that_was_painted_and_the_written_pro
     assert request == {"prompt": "written", "images": [{"seed": 5}, {"seed": 7}]}
 
 
+def report(**output: Any) -> StageReport:
+    return StageReport(service="s", status=StageStatus.SUCCEEDED, output=output)
+
+
 @pytest.mark.parametrize(
     ("best", "chosen"),
     [
@@ -65,9 +70,6 @@ def test_the_captioner_sees_every_candidate_that_was_painted_and_the_written_pro
 def test_the_picture_that_was_picked_is_the_one_that_the_chain_ends_with(
     best: Any, chosen: str
 ) -> None:
-    def report(**output: Any) -> StageReport:
-        return StageReport(service="s", status=StageStatus.SUCCEEDED, output=output)
-
     reports = {
         "text2image-0": report(images=[1]),
         "text2image-1": StageReport(service="s", status=StageStatus.SKIPPED),
@@ -75,6 +77,15 @@ def test_the_picture_that_was_picked_is_the_one_that_the_chain_ends_with(
         "captioner": report(best=best),
     }
     assert BestOf.chosen(object.__new__(BestOf), reports) == [chosen]
+
+
+def test_the_pick_is_the_same_picture_for_the_captioner_and_the_chain_when_there_are_many() -> None:
+    class BestOfTwelve(BestOf):
+        graph = best_of(12)
+
+    reports = {f"text2image-{number}": report(images=[number]) for number in range(12)}
+    reports["captioner"] = report(best=2)
+    assert BestOfTwelve.chosen(object.__new__(BestOfTwelve), reports) == ["text2image-2"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def test_a_stage_is_a_span_of_its_own_in_the_callers_trace() -> None:
         f"00-{TRACE.upper()}-b7ad6b7169203331-01",
         f"00-{TRACE[:-1]}-b7ad6b7169203331-01",
         f"0-{TRACE}-b7ad6b7169203331-01",
+        f"00-{TRACE}-b7ad6b7169203331-010",
         17,
     ],
 )

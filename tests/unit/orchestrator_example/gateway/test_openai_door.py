@@ -338,29 +338,38 @@ async def test_a_model_that_nobody_offers_is_not_found(
 
 
 @pytest.mark.parametrize(
-    ("content", "content_type", "says"),
+    ("content", "says"),
     [
-        (b"{", "application/json", "JSON decode error"),
-        (b"[]", "application/json", "no JSON object"),
-        (b"null", "application/json", ""),
-        (b"", "application/json", ""),
-        (b'{"prompt": "a"}', "text/plain", "Content-Type: application/json"),
-        (b'{"prompt": "a", "guidance_scale": NaN}', "application/json", "finite"),
-        (b'{"prompt": "\\ud800"}', "application/json", "prompt"),
-        (b'{"prompt": "a", "\\ud800": 1}', "application/json", ""),
-        (b'{"prompt": "a", "metadata": {"user": 3}}', "application/json", "metadata"),
-        (b'{"prompt": "a", "seed": 1e999}', "application/json", "seed"),
+        (b"{", "no JSON, at character 1"),
+        (b"[]", "no JSON object"),
+        (b"null", "no JSON object"),
+        (b"", "must be an object"),
+        (b"\xff", "UTF-8"),
+        (b'{"prompt": "a", "guidance_scale": NaN}', "finite"),
+        (b'{"prompt": "\\ud800"}', "prompt"),
+        (b'{"prompt": "a", "\\ud800": 1}', ""),
+        (b'{"prompt": "a", "metadata": {"user": 3}}', "metadata"),
+        (b'{"prompt": "a", "seed": 1e999}', "seed"),
     ],
 )
 async def test_what_is_no_request_is_a_bad_request(
-    http: httpx.AsyncClient, desk: ScriptedDesk, content: bytes, content_type: str, says: str
+    http: httpx.AsyncClient, desk: ScriptedDesk, content: bytes, says: str
 ) -> None:
-    answer = await http.post(URL, content=content, headers={"content-type": content_type})
+    answer = await http.post(URL, content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert error["type"] == "invalid_request_error"
     assert says in error["message"]
     assert error["message"]
+    assert desk.submitted == []
+
+
+async def test_a_body_that_does_not_say_it_is_json_is_not_read(
+    http: httpx.AsyncClient, desk: ScriptedDesk
+) -> None:
+    answer = await http.post(URL, content=b'{"prompt": "a"}')
+    assert answer.status_code == 415
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]
     assert desk.submitted == []
 
 

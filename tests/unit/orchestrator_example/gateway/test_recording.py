@@ -156,6 +156,18 @@ async def test_a_caller_who_hung_up_before_any_answer_counts_as_499(registry):
     assert line(logs)["status"] == 499
 
 
+async def test_an_answer_to_a_caller_who_hung_up_meanwhile_counts_as_499_too(registry):
+    async def late(scope, receive, send):
+        await receive()
+        await JSONResponse({"cancelled": True}, 409)(scope, receive, send)
+
+    app = Recorder(late, metrics=HttpMetrics(registry), answer=answer)
+    with capture_logs() as logs:
+        exchange = await Exchange(hangs_up=True).run(app)
+    assert exchange.sent == []
+    assert (line(logs)["status"], line(logs)["bytes"], line(logs)["complete"]) == (499, 0, False)
+
+
 async def test_a_request_that_is_cancelled_is_recorded_as_well(registry):
     async def waiting(scope, receive, send):
         await asyncio.Event().wait()

@@ -13,21 +13,11 @@ from contracts.result import Status
 from node.errors import JobStopped, SetupError
 from node.settings import Settings
 from orchestrator_example.services.guardrail import Guardrail, GuardrailSettings
+from tests.served import Recording
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "horse", "in", "snow", "venom"]
 POSITIONS = 24
 STEPS = 120
-
-
-class Asking:
-    job_id = "job"
-    context = None
-
-    def __init__(self, stop: Status | None = None) -> None:
-        self._stop = stop
-
-    def stop_requested(self) -> Status | None:
-        return self._stop
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -93,7 +83,7 @@ async def served(model: Path | str, **given: Any) -> Guardrail:
 
 
 async def verdict(component: Guardrail, text: str) -> GuardrailResult:
-    result = await component.invoke(GuardrailRequest(text=text), Asking())
+    result = await component.invoke(GuardrailRequest(text=text), Recording())
     assert isinstance(result, GuardrailResult)
     return result
 
@@ -147,8 +137,9 @@ async def test_the_guardrail_is_healthy_once_its_model_was_run(checkpoint: Path)
 
 async def test_a_job_that_is_stopped_is_not_judged_by_the_model(checkpoint: Path) -> None:
     component = await served(checkpoint)
+    expired = Recording(stop_after=0, status=Status.EXPIRED)
     with pytest.raises(JobStopped):
-        await component.invoke(GuardrailRequest(text="a horse"), Asking(Status.EXPIRED))
+        await component.invoke(GuardrailRequest(text="a horse"), expired)
     await component.close()
 
 
@@ -174,6 +165,9 @@ async def test_a_model_of_another_kind_is_refused() -> None:
         await served(writer)
 
 
-def test_labels_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GUARDRAIL_UNSAFE_LABELS", "toxic, Hate")
+@pytest.mark.parametrize("text", ["toxic, Hate", '["toxic", "Hate"]'])
+def test_labels_are_separated_by_commas_or_a_list(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUARDRAIL_UNSAFE_LABELS", text)
     assert GuardrailSettings().unsafe_labels == ["toxic", "Hate"]

@@ -17,7 +17,7 @@ from PIL import Image
 from contracts.text2image import GeneratedImage
 from node.errors import InternalError, InvalidRequest
 from node.stores.artifacts import FsspecArtifactStore
-from orchestrator_example.services.pictures import read_picture
+from orchestrator_example.services.pictures import as_png, read_picture
 
 RED = (255, 0, 0)
 
@@ -86,6 +86,12 @@ async def test_a_data_url_is_read() -> None:
 async def test_an_image_of_a_result_is_read_from_its_bytes() -> None:
     image = await read_picture(result_image(RED_PNG, b64_json=encoded(RED_PNG)), None)
     assert image.getpixel((0, 0)) == RED
+
+
+async def test_a_picture_that_was_made_is_read_from_its_result() -> None:
+    made = as_png(Image.new("RGB", (8, 6), RED), index=2, seed=7)
+    assert (made.index, made.seed, made.width, made.height) == (2, 7, 8, 6)
+    assert (await read_picture(made, None)).getpixel((0, 0)) == RED
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])

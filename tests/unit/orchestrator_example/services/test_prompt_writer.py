@@ -4,14 +4,13 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from huggingface_hub import constants
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from contracts.discovery import LoadState
@@ -304,25 +303,48 @@ async def test_a_hub_model_that_is_not_here_is_named_when_offline(tmp_path: Path
         await loaded(model="someone/else", offline=True, cache_dir=tmp_path)
 
 
-async def test_a_model_comes_from_the_hub_with_its_weights_in_the_root(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub with one chat model, `someone/else`, and a pickle of it."""
     folder = causal_checkpoint(tmp_path / "tiny", CHAT)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    states: list[LoadState] = []
     with FakeHub({"someone/else": files | {"pytorch_model.bin": b"a pickle"}}).running() as hub:
-        # As HF_ENDPOINT does, which is read when huggingface_hub is imported.
-        template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        writer = PromptWriter(
-            Settings(device="cpu", model="someone/else", cache_dir=tmp_path / "cache")
-        )
-        await writer.load(states.append)
-    assert [state.stage for state in states] == ["downloading", "loading", "warming_up"]
+        hub.become_default(monkeypatch)
+        yield hub
+
+
+async def test_a_model_comes_from_the_hub_with_its_weights_in_the_root(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    states: list[LoadState] = []
+    writer = PromptWriter(
+        Settings(device="cpu", model="someone/else", cache_dir=tmp_path / "cache")
+    )
+    await writer.load(states.append)
+    stages = dict.fromkeys(state.stage for state in states)
+    assert list(stages) == ["downloading", "loading", "warming_up"]
+    downloaded = next(state for state in reversed(states) if state.stage == "downloading")
+    assert (downloaded.bytes_done or 0) > 10_000
     assert (writer.model_name, writer.revision) == ("someone/else", COMMIT)
     assert not [path for path in hub.asked if path.endswith(".bin")]
     await writer.close()
+
+
+async def test_a_writer_that_is_closed_does_not_go_on_downloading(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    writer = PromptWriter(
+        Settings(device="cpu", model="someone/else", cache_dir=tmp_path / "cache")
+    )
+    loop = asyncio.get_running_loop()
+
+    def close(state: LoadState) -> None:
+        assert state.stage == "downloading"
+        asyncio.run_coroutine_threadsafe(writer.close(), loop).result(10)
+
+    with pytest.raises(SetupError, match="was stopped while it loaded"):
+        await asyncio.wait_for(writer.load(close), 60)
+    assert not writer.health().healthy
 
 
 async def test_a_model_that_fails_its_warm_up_is_refused_at_start(
