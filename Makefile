@@ -53,7 +53,7 @@ test-opea: $(INSTALLED) $(OPEA_INSTALLED)  ## an unmodified opea-comps runs its 
 	@$(BIN)/python -m pytest tests/opea
 
 test-compose: $(INSTALLED)  ## docker-compose.yml as it is: answers, a node killed, three of them (Docker, Compose v2)
-	@$(BIN)/python -m pytest tests/compose
+	@$(BIN)/python -m pytest tests/compose -v --no-header --durations=6
 
 soak: $(INSTALLED)  ## 500 jobs, 200 chains, faults drawn from a seed; then properties and bad links for long
 	@$(BIN)/python -m tests.faults.soak $(SOAK)

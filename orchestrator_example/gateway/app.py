@@ -40,10 +40,12 @@ _OPEN_PATHS: Final = (
 
 def make_app(desk: JobDesk, keys: KeyRing, clock: Clock) -> FastAPI:
     """Build the application; what it serves is the desk's."""
+    public_url = desk.settings.public_url
     app = FastAPI(
         title=TITLE,
         version=__version__,
         description=DESCRIPTION,
+        servers=[{"url": public_url}] if public_url else None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,  # every answer is an object of JSON, and a redirect is none

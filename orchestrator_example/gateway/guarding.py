@@ -82,9 +82,7 @@ class KeyGuard:
                 )
             except Unauthorized as error:
                 if not is_open(scope["path"], self._open_paths):
-                    response = self._answer(scope, error)
-                    response.headers["www-authenticate"] = "Bearer"
-                    await refuse(response, scope, Incoming(receive), send)
+                    await refuse(self._answer(scope, error), scope, Incoming(receive), send)
                     return
         await self._app(scope, receive, send)
 

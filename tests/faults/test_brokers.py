@@ -14,7 +14,7 @@ from contracts.topology import (
     retry_queue,
 )
 from deploy.private_broker import PrivateBroker
-from node.commands.permissions import node_permissions
+from node.commands.permissions import Role
 from node.errors import Overloaded, PublishRefused
 from tests.faults.harness.account import Account
 from tests.faults.harness.broker import ALL, NOTHING, FaultyBroker
@@ -26,7 +26,7 @@ from tests.harness import SERVICE
 
 LONG_STEPS = 100
 """Two seconds of work: time enough to interfere."""
-_MAY = node_permissions("text2image")
+_MAY = Role(serves=["text2image"], replies=False).permissions()
 LEAST = (_MAY.configure, _MAY.write, _MAY.read)
 """What a node configures, writes and reads; it may not write to the default exchange."""
 PAST_HEARTBEAT_SECONDS = 7.0

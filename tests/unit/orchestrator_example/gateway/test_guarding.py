@@ -65,7 +65,6 @@ async def test_without_a_key_the_answer_is_401_and_nothing_is_read_before_it(key
     exchange = Exchange(chunks(b"x" * 2000))
     await exchange.run(app(keys))
     assert exchange.status == 401
-    assert exchange.headers["www-authenticate"] == "Bearer"
     assert "Authorization: Bearer KEY" in json.loads(exchange.body)["detail"]
 
 

@@ -35,10 +35,12 @@ class UndescribedRequest(Message):
     call: Callable[[], int]
 
 
-def app_of(*services: ServiceContract, keys: KeyRing | None = None) -> FastAPI:
+def app_of(
+    *services: ServiceContract, keys: KeyRing | None = None, public_url: str | None = None
+) -> FastAPI:
     desk: Any = SimpleNamespace(
         services={each.name: each for each in services},
-        settings=GatewaySettings(),
+        settings=GatewaySettings(public_url=public_url),
         all_jobs=lambda: iter(()),
     )
     return make_app(desk, keys or KeyRing.read(None), SystemClock())
@@ -138,6 +140,12 @@ def test_a_mega_service_whose_request_cannot_be_described_has_a_door() -> None:
     post = app_of(own).openapi()["paths"]["/v1/own"]["post"]
     sent = post["requestBody"]["content"]["application/json"]["schema"]
     assert sent["type"] == "object"
+
+
+def test_a_gateway_that_has_an_address_tells_it() -> None:
+    address = "https://pictures.example/api"
+    assert app_of(PICTURES, public_url=address).openapi()["servers"] == [{"url": address}]
+    assert "servers" not in app_of(PICTURES).openapi()
 
 
 def test_the_document_is_written_once() -> None:
