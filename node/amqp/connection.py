@@ -5,6 +5,7 @@ redeclares server-named queues under a client's name, and waits without bound on
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -25,6 +26,8 @@ PAUSE_SECONDS: Final = 0.5
 NOTICE_SECONDS: Final = 0.05
 DIAL_TIMEOUT_SECONDS: Final = 10.0
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
+REMIND_SECONDS: Final = 60.0
+"""How often the log tells of an outage that goes on."""
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +92,7 @@ class SupervisedConnection:
     ) -> tuple[AbstractConnection, "asyncio.Future[BaseException | None]"]:
         backoff = BACKOFF_FIRST_SECONDS
         attempt = 0
+        told: dict[str, float] = {}
         while True:
             url = self._urls[attempt % len(self._urls)]
             attempt += 1
@@ -96,7 +100,12 @@ class SupervisedConnection:
                 return await self._dial(url)
             except MessagingError as error:
                 self.problem = f"{_without_password(url)}: {_first_line(error)}"
-                log.warning(
+                # A process has many connections, and an outage may last for hours.
+                is_news = time.monotonic() > told.get(self.problem, -math.inf) + REMIND_SECONDS
+                if is_news:
+                    told[self.problem] = time.monotonic()
+                tell = log.warning if is_news else log.debug
+                tell(
                     "connection.refused",
                     role=self.role,
                     host=_without_password(url),

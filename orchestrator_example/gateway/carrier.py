@@ -94,6 +94,13 @@ class Carrier:
                 async with asyncio.timeout(CANCEL_AGAIN_SECONDS):
                     await job.ended.wait()
 
+    async def withdraw(self, job: Job) -> None:
+        """Cancel what was refused: the broker that did not answer may have it all the same."""
+        try:
+            await self._clients[job.service].cancel(job.id)
+        except MessagingError as error:
+            log.info("job.cancel_not_heard", job_id=job.id, reason=str(error))
+
     async def files(self, images: Iterable[GeneratedImage]) -> list[str]:
         """Read the files of images, in base64.
 

@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext,
 from typing import Any, Final
 
 import structlog
-from pydantic_core import PydanticSerializationError
 from starlette.requests import Request
 
 from contracts.message import Message
@@ -23,7 +22,7 @@ from contracts.result import JobResult
 from contracts.service import ServiceContract
 from contracts.text2image import GeneratedImage
 from node.discovery.directory import ServiceDirectory
-from node.errors import Conflict, InvalidRequest, StoreUnavailable
+from node.errors import BrokerUnavailable, Conflict, StoreUnavailable
 from node.ports import Broker
 from node.tasks import Crew, running
 from orchestrator_example.gateway.admission import check_room, check_there
@@ -103,7 +102,7 @@ class JobDesk:
         job = await self._known(job_id) if job_id else None
         if job is None:
             deadline = None if deadline_seconds is None else time.time() + deadline_seconds
-            job = _new_job(
+            job = Job(
                 service,
                 request,
                 caller.name,
@@ -233,6 +232,9 @@ class JobDesk:
                 self._memory.drop(job)
                 event = "job.refused" if job.was_refused else "job.left"
                 log.info(event, reason=str(job.refusal), **_facts(job))
+                if isinstance(job.refusal, BrokerUnavailable) and not job.has_key:
+                    # With a key it may be asked for again, as the same job.
+                    self._crew.spawn(self._carrier.withdraw(job))
             else:
                 self._memory.keep(job)
                 log.info("job.ended", status=job.state.value, **_facts(job), **_code(job))
@@ -272,14 +274,6 @@ class JobDesk:
                 await self._records.sweep(self.settings.job_seconds)
             except StoreUnavailable as error:
                 log.warning("store.not_swept", reason=str(error))
-
-
-def _new_job(service: str, request: Message, owner: str, **given: Any) -> Job:
-    try:
-        return Job(service, request, owner, **given)
-    except PydanticSerializationError as error:
-        # Where any JSON is taken, half a surrogate pair is a text, and nests are without end.
-        raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error
 
 
 def _facts(job: Job) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator_example.gateway.body_guard import BodyGuard, Incoming, refuse
-from orchestrator_example.gateway.errors import Unauthorized
+from orchestrator_example.gateway.errors import BadRequest, Unauthorized
 from orchestrator_example.gateway.keys import KeyRing
 from orchestrator_example.gateway.recording import Answer, HttpMetrics, Recorder
 from orchestrator_example.gateway.settings import GatewaySettings
@@ -37,8 +37,9 @@ def add_guards(
 ) -> None:
     """Put every guard before an app; the last one that is added here sees a request first.
 
-    Requests are recorded, refusals and crashes too. Then CORS: a browser must be able to read a
-    refusal, and asks for leave without a key. Then keys, so that strangers' bodies are not read.
+    Requests are recorded, refusals and crashes too. Then the name that was asked for. Then CORS: a
+    browser must be able to read a refusal, and asks for leave without a key. Then keys, so that
+    strangers' bodies are not read.
     """
     app.add_middleware(
         BodyGuard,
@@ -55,7 +56,33 @@ def add_guards(
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_ANSWER_HEADERS,
         )
+    if settings.hosts:
+        app.add_middleware(HostGuard, hosts=settings.hosts, answer=answer)
     app.add_middleware(Recorder, metrics=metrics, answer=answer)
+
+
+class HostGuard:
+    """Answers under its own names only: a page whose name was made to point here is refused."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str], answer: Answer) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 400."""
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "").lower()
+            if not {host, _without_port(host)} & self._hosts:
+                why = f"no such host here: {host[:200]!r}; add it to GATEWAY_HOSTS if it is right"
+                await refuse(self._answer(scope, BadRequest(why)), scope, Incoming(receive), send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdecimal() else host
 
 
 class KeyGuard:

@@ -5,9 +5,12 @@ import time
 from enum import StrEnum
 from uuid import uuid4
 
+from pydantic_core import PydanticSerializationError
+
 from contracts.events import AcceptedEvent, JobEvent, ProgressEvent, StageEvent, TerminalEvent
 from contracts.message import Message
 from contracts.result import JobResult
+from node.errors import InvalidRequest
 from node.watches import terminal_event
 from orchestrator_example.gateway.feed import JobFeed
 
@@ -24,7 +27,7 @@ class JobState(StrEnum):
 
 
 class Job:
-    """One request of a caller. Only the desk changes it; doors read it.
+    """One request of a caller. Only the desk changes it; doors read it. Raises InvalidRequest.
 
     `keeps_on`: it is done whether or not anybody waits for it. `deadline` is in Unix seconds.
     """
@@ -63,7 +66,7 @@ class Job:
         self.ended_at: float | None = None
         self.refusal: BaseException | None = None
         """Why nobody took it."""
-        self.request_bytes = len(request.to_json())
+        self.request_bytes = _num_bytes(request)
 
     def tell(self, event: JobEvent) -> None:
         """Take in an event of the job; the last one is told with the result."""
@@ -114,3 +117,11 @@ class Job:
         images = getattr(self.result, "images", None) or []
         pictures = sum(len(getattr(image, "b64_json", None) or "") for image in images)
         return self.request_bytes + pictures + self.feed.num_bytes
+
+
+def _num_bytes(request: Message) -> int:
+    try:
+        return len(request.to_json())
+    except PydanticSerializationError as error:
+        # Where any JSON is taken, half a surrogate pair is a text, and nests are without end.
+        raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error

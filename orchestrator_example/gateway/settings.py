@@ -31,6 +31,8 @@ class GatewaySettings(BaseSettings):
     """How long a link to a picture works."""
     forwarded_allow_ips: str = "127.0.0.1"
     """Proxies whose X-Forwarded-… headers are believed, separated by commas."""
+    hosts: CommaSeparated = []
+    """Names under which the gateway answers, separated by commas; unset: any."""
     cors_origins: CommaSeparated = []
     """Origins whose pages may call, separated by commas; unset: none, * is any."""
 

@@ -216,6 +216,29 @@ async def test_while_the_broker_is_away_nobody_hangs(
     assert again.status_code in {200, 503}
 
 
+async def test_a_call_that_was_refused_is_not_done_once_the_broker_takes_messages_again(
+    broker: FaultyBroker,
+    gateway_fleet: GatewayFleet,
+    books: HttpAccount,
+    callers: AsyncExitStack,
+) -> None:
+    node = await gateway_fleet.start("one")
+    gateway = await gateway_fleet.gateway()
+    caller = await callers.enter_async_context(gateway.caller())
+    await books.submit(caller)
+    await books.settled(caller)
+    await broker.alarm(True)
+    refused = await caller.http.post(OPEA, json=body(seed=7, steps=1000))
+    assert (refused.status_code, refused.json()["code"]) == (503, "broker_unavailable")
+    await broker.alarm(False)
+    await books.submit(caller)
+    assert_nothing_lost(await books.settled(caller))
+    assert node.log("job.cancel_requested")
+    assert {each.job_id for each in gateway_fleet.generations() if each.what == "finished"} == set(
+        books.entries
+    )
+
+
 async def test_a_gateway_that_is_told_to_stop_answers_those_who_wait(
     gateway_fleet: GatewayFleet, books: HttpAccount, callers: AsyncExitStack
 ) -> None:

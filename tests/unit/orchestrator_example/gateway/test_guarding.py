@@ -135,3 +135,18 @@ async def test_every_answer_is_recorded_and_marked_whoever_gave_it(keys):
         assert len(headers["x-request-id"]) == 32
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9379", "127.0.0.1:9379", "[::1]:9379"])
+async def test_under_its_own_names_it_answers(keys, host):
+    made = app(keys, hosts=["localhost", "127.0.0.1", "[::1]"])
+    exchange = await Exchange(chunks(b""), path="/health", headers={"Host": host}).run(made)
+    assert exchange.status == 200
+
+
+@pytest.mark.parametrize("host", ["rebound.example", "localhost.rebound.example:9379", ""])
+async def test_under_another_name_it_refuses_and_says_which_setting_allows_it(keys, host):
+    made = app(keys, hosts=["localhost"])
+    exchange = await Exchange(chunks(b""), path="/health", headers={"Host": host}).run(made)
+    assert exchange.status == 400
+    assert b"GATEWAY_HOSTS" in exchange.body

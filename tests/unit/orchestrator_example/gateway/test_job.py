@@ -1,10 +1,13 @@
 """A job waits, runs, and ends once."""
 
+from typing import Any
+
 import pytest
 
+from contracts.megaservice import MegaServiceRequest
 from contracts.result import Status
 from contracts.text2image import TEXT2IMAGE
-from node.errors import Overloaded
+from node.errors import InvalidRequest, Overloaded
 from node.watches import terminal_event
 from orchestrator_example.gateway.job import Job, JobState
 from tests.unit.orchestrator_example.gateway.told import (
@@ -99,3 +102,12 @@ async def test_its_last_event_goes_on_in_the_sequence_of_the_others() -> None:
     made.tell(progress(1).model_copy(update={"sequence": 7}))
     made.end(result())
     assert [each.event.sequence async for each in made.feed.follow()] == [7, 8]
+
+
+@pytest.mark.parametrize("text", ["\ud800", ["nested"]])
+async def test_a_request_that_no_message_can_hold_is_refused(text: Any) -> None:
+    for _ in range(300 if isinstance(text, list) else 0):
+        text = [text]
+    request = MegaServiceRequest(prompt="a", parameters={"stage": {"text": text}})
+    with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
+        Job("chain", request, "somebody")
