@@ -71,6 +71,7 @@ check: $(INSTALLED)  ## format, lint, types, imports and unit tests
 bench: $(INSTALLED)  ## measure throughput and latency
 	@$(WITH_BROKER) $(BIN)/python -m benchmarks
 	@$(WITH_BROKER) $(BIN)/python -m benchmarks.chains
+	@$(WITH_BROKER) $(BIN)/python -m benchmarks.gateway
 
 train-demo-models: $(INSTALLED)  ## train the shipped models from scratch (2 hours on 2 cores, resumes)
 	@$(QUIET) $(BIN)/python -m training

@@ -166,7 +166,8 @@ class Client:
     async def events(self, job_id: str) -> AsyncIterator[JobEvent]:
         """Iterate over the events of a job submitted here; the terminal one is always the last.
 
-        One iterator a job. Raises KeyError for a job that was not submitted here.
+        A job that is not waited for any more has none: `result` says why. One iterator a job.
+        Raises KeyError for a job that was not submitted here.
         """
         watch = self._watches.get(job_id)
         if watch is None and job_id in self._pending:

@@ -84,8 +84,9 @@ class Crew:
 
     def abandon(self) -> None:
         """Cancel whatever is still going on."""
+        if self._tasks:
+            log.warning("tasks.abandoned", tasks=len(self._tasks))
         for task in self._tasks:
-            log.warning("task.abandoned", task=task.get_name())
             task.cancel()
 
 

@@ -28,15 +28,15 @@ class Watch:
     """The events of one job. It ends when both the result and the terminal event came.
 
     They come on different queues, in either order, and the event may be lost: the result decides.
+    None is the end of a watch without a result.
     """
 
-    events: "asyncio.Queue[JobEvent]" = field(default_factory=asyncio.Queue)
+    events: "asyncio.Queue[JobEvent | None]" = field(default_factory=asyncio.Queue)
     result: JobResult | None = None
     terminal_came: bool = False
 
     async def __aiter__(self) -> AsyncIterator[JobEvent]:
-        while True:
-            event = await self.events.get()
+        while (event := await self.events.get()) is not None:
             yield event
             if isinstance(event, TerminalEvent):
                 return
@@ -79,13 +79,12 @@ class Watches:
             asyncio.get_running_loop().call_later(delay, self.forget, result.job_id)
 
     def forget(self, job_id: str) -> None:
-        """Stop watching a job; who iterates over it gets the terminal event, if there is one."""
+        """Stop watching a job; who iterates gets the terminal event, or comes to the end."""
         watch = self._watches.pop(job_id, None)
         if watch is None:
             return
         self._ended.put_nowait(job_id)
-        if watch.result is not None:
-            watch.events.put_nowait(terminal_event(watch.result))
+        watch.events.put_nowait(None if watch.result is None else terminal_event(watch.result))
 
     def _take(self, message: IncomingMessage) -> None:
         try:

@@ -55,6 +55,7 @@ def serve() -> None:
             SystemClock(),
             verify_announcers=settings.verify_announcers,
         )
+        gateway.describe()
         await run_nodes([gateway, *nodes], loader)
 
     try:

@@ -22,9 +22,16 @@ HUNG_UP: Final = 499
 """Status in log and figures when the caller left before any answer, as nginx has it."""
 MAX_PATH_CHARS: Final = 200
 QUIET_PATHS: Final = frozenset(
-    {"/health", "/health/live", "/health/ready", "/v1/health_check", "/metrics"}
+    {
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/v1/health_check",
+        "/metrics",
+        "/v1/jobs/{job_id}",
+    }
 )
-"""Asked every few seconds by machines: their lines are for debugging."""
+"""Asked again and again, by machines and by who waits: their lines are for debugging."""
 
 Answer = Callable[[Scope, GatewayError], Response]
 """Writes a refusal as the door that was knocked at writes its errors."""
@@ -147,7 +154,8 @@ class Recorder:
     def _record(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
         status, route = exchange.status or HUNG_UP, _route(scope)
         self._metrics.ended(scope["method"], route or UNMATCHED, status, seconds)
-        tell = log.debug if scope["path"] in QUIET_PATHS and status < 400 else log.info
+        is_quiet = scope["method"] in ("GET", "HEAD") and route in QUIET_PATHS and status < 400
+        tell = log.debug if is_quiet else log.info
         tell(
             "http.answered",
             method=scope["method"][:16],

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
@@ -23,7 +23,6 @@ from orchestrator_example.gateway.limits import Limits
 from orchestrator_example.gateway.settings import GatewaySettings
 
 KEEP_ALIVE_SECONDS: Final = 30
-FIRST_ANSWERS_SECONDS: Final = 1.0
 LAST_WORDS_SECONDS: Final = 2.0
 """How long it may take to tell callers that nobody waits for their jobs any more."""
 ANONYMOUS: Final = "anonymous"
@@ -62,9 +61,10 @@ class Gateway:
         self._keys = KeyRing.read(settings.keys_file, default)
         self._directory = ServiceDirectory(broker, clock, verify=verify_announcers)
         self.desk = JobDesk(broker, self._directory, services, settings, Limits(clock.monotonic))
+        self._app = make_app(self.desk, self._keys, clock)
         self._server = _Server(
             uvicorn.Config(
-                make_app(self.desk, self._keys, clock),
+                self._app,
                 http=CallerProtocol,
                 ws="none",
                 lifespan="off",
@@ -78,6 +78,10 @@ class Gateway:
         )
         self.port: int | None = None
 
+    def describe(self) -> None:
+        """Write the OpenAPI document ahead: its first reader would hold everybody up."""
+        self._app.openapi()
+
     async def run(self, _: object = None) -> None:
         """Serve until `stop`. Raises SetupError when the port is taken."""
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
@@ -88,17 +92,9 @@ class Gateway:
                 running(directory=self._directory.run(), keys=self._keys.watch()),
                 self.desk.open(),
             ):
-                await self._hear_who_is_there()
                 log.info("gateway.opened", url=f"http://{self._settings.host}:{self.port}")
                 await self._server.serve(sockets=[listener])
         log.info("gateway.stopped")
-
-    async def _hear_who_is_there(self) -> None:
-        """Let services answer first: until then, it would seem that nobody is there."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_ANSWERS_SECONDS):
-                while not self.desk.directory.services():
-                    await self.desk.directory.wait_for_change()
 
     def stop(self) -> None:
         """Take no more calls, and end when those that wait are answered; again: at once."""

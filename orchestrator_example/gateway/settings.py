@@ -63,6 +63,6 @@ class GatewaySettings(BaseSettings):
     job_seconds: float = Field(default=3600.0, gt=0)
     """How long an ended job is remembered."""
     job_bytes: int = Field(default=1024 * 1024 * 1024, ge=0)
-    """Memory for ended jobs; the oldest ones are forgotten first."""
+    """Memory for ended jobs, the oldest of which go first; as much for requests on their way."""
     job_store: str | None = None
     """fsspec URL where jobs of `/v1/jobs` outlive the gateway, e.g. file:///srv/gateway."""

@@ -15,10 +15,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from contracts import examples
-from contracts.result import JobResult
 from contracts.service import ServiceContract
-from contracts.text2image import GeneratedImage
 from node.app import SystemClock
 from node.ports import Broker
 from node.tasks import running
@@ -26,7 +23,8 @@ from orchestrator_example.gateway import body_guard
 from orchestrator_example.gateway.keys_file import new_key
 from orchestrator_example.gateway.server import Gateway
 from orchestrator_example.gateway.settings import GatewaySettings
-from tests.fakes import InMemoryBroker, InMemoryServer, ScriptedComponent
+from tests.fakes import InMemoryBroker, InMemoryServer
+from tests.gateways import Painter
 from tests.harness import PATIENCE_SECONDS, World, until
 
 PROMPT = {"prompt": "An astronaut riding a green horse"}
@@ -34,14 +32,6 @@ OPEA, OPENAI, JOBS = "/v1/text2image", "/v1/images/generations", "/v1/jobs"
 BODIES = {OPEA: PROMPT, OPENAI: PROMPT, JOBS: {"service": "text2image", "request": PROMPT}}
 DOORS = [OPEA, OPENAI, JOBS]
 ORIGIN = "https://studio.example"
-
-
-class Painter(ScriptedComponent):
-    """Makes one picture a job."""
-
-    async def invoke(self, request: Any, invocation: Any) -> JobResult:
-        result = await super().invoke(request, invocation)
-        return result.model_copy(update={"images": [GeneratedImage(**examples.IMAGE)]})
 
 
 class Served:

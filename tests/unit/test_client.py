@@ -536,6 +536,14 @@ async def test_the_events_of_a_finished_job_are_its_end(client: Client, node: No
     assert [event.event for event in await collected(client, job_id)] == ["succeeded"]
 
 
+async def test_watching_ends_when_the_job_is_not_waited_for_any_more(client: Client) -> None:
+    job_id = await client.submit(REQUEST, watch=True)
+    events = asyncio.create_task(collected(client, job_id))
+    await asyncio.sleep(0)
+    client.forget(job_id)
+    assert await asyncio.wait_for(events, 10) == []
+
+
 async def test_a_watched_job_leaves_no_binding_behind(client: Client, node: Node) -> None:
     job_id = await client.submit(REQUEST, watch=True)
     await node.answer(node.requests()[0])
