@@ -1,5 +1,6 @@
 """Fixtures of every suite: a broker, in memory and real, and a world around it."""
 
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 
@@ -13,6 +14,12 @@ from node.ports import Broker
 from tests.broker import provide_broker
 from tests.fakes import InMemoryBroker, InMemoryServer
 from tests.harness import SERVICE, World
+
+
+def pytest_configure() -> None:
+    """Let children hear SIGINT: what a script starts with `&` ignores it, and they inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
