@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from types import TracebackType
 from typing import Self
 
 from deploy.broker_place import free_ports
@@ -53,10 +52,5 @@ class Epmd:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

@@ -11,6 +11,7 @@ from orchestrator_example.gateway.desk import JobDesk, idempotent_id
 from orchestrator_example.gateway.errors import BadRequest
 from orchestrator_example.gateway.job import Job
 from orchestrator_example.gateway.keys import Caller
+from orchestrator_example.gateway.links import Links
 from orchestrator_example.gateway.statistics import ServiceStatistics
 
 MAX_KEY_CHARS: Final = 255
@@ -37,11 +38,16 @@ def _desk(request: Request) -> JobDesk:
     return cast("JobDesk", request.app.state.desk)
 
 
+def _links(request: Request) -> Links:
+    return cast("Links", request.app.state.links)
+
+
 def _caller(request: Request) -> Caller:
     return cast("Caller", request.state.caller)
 
 
 Desk = Annotated[JobDesk, Depends(_desk)]
+PictureLinks = Annotated[Links, Depends(_links)]
 WhoCalls = Annotated[Caller, Depends(_caller)]
 
 

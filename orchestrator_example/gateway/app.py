@@ -15,11 +15,11 @@ from orchestrator_example.gateway.answering import add_refusals, refused
 from orchestrator_example.gateway.desk import JobDesk
 from orchestrator_example.gateway.figures import add_job_figures
 from orchestrator_example.gateway.guarding import add_guards
-from orchestrator_example.gateway.jobs_door import jobs_router
+from orchestrator_example.gateway.jobs_door import router as jobs_router
 from orchestrator_example.gateway.keys import KeyRing
 from orchestrator_example.gateway.links import FILES_PATH, Links
 from orchestrator_example.gateway.opea_door import OPEN_PATHS, opea_router
-from orchestrator_example.gateway.openai_door import openai_router
+from orchestrator_example.gateway.openai_door import router as openai_router
 from orchestrator_example.gateway.openapi_document import add_document
 from orchestrator_example.gateway.recording import HttpMetrics
 from orchestrator_example.gateway.statistics import ServiceStatistics
@@ -40,34 +40,33 @@ _OPEN_PATHS: Final = (
 
 def make_app(desk: JobDesk, keys: KeyRing, clock: Clock) -> FastAPI:
     """Build the application; what it serves is the desk's."""
-    public_url = desk.settings.public_url
+    settings = desk.settings
     app = FastAPI(
         title=TITLE,
         version=__version__,
         description=DESCRIPTION,
-        servers=[{"url": public_url}] if public_url else None,
+        servers=[{"url": settings.public_url}] if settings.public_url else None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,  # every answer is an object of JSON, and a redirect is none
         generate_unique_id_function=_name,
     )
-    secret = desk.settings.link_secret
-    links = Links(secret.get_secret_value() if secret else None, desk.settings.link_seconds)
+    secret = settings.link_secret.get_secret_value() if settings.link_secret else None
     registry = CollectorRegistry()
     app.state.desk = desk
-    app.state.settings = desk.settings
-    app.state.links = links
+    app.state.settings = settings
+    app.state.links = Links(secret, settings.link_seconds)
     app.state.statistics = ServiceStatistics(desk.services, clock.monotonic)
     add_job_figures(registry, desk)
-    app.include_router(jobs_router(links))
-    app.include_router(openai_router())
+    app.include_router(jobs_router)
+    app.include_router(openai_router)
     app.include_router(opea_router(desk.services))
     _add_health(app, desk, registry)
     add_document(app, desk.services.values(), needs_key=keys.needs_key, open_paths=_OPEN_PATHS)
     add_refusals(app)
     add_guards(
         app,
-        desk.settings,
+        settings,
         keys=keys,
         metrics=HttpMetrics(registry),
         answer=refused,

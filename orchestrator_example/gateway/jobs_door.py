@@ -17,13 +17,14 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 
-from contracts.message import Message
+from contracts.message import JSON_CONTENT_TYPE, Message
 from contracts.text2image import OutputFormat
 from orchestrator_example.gateway.access import (
     JSON_ONLY,
     Desk,
     GivenJobId,
     OwnJob,
+    PictureLinks,
     WhoCalls,
 )
 from orchestrator_example.gateway.desk import JobDesk
@@ -38,14 +39,13 @@ from orchestrator_example.gateway.jobs_answer import (
     images_of,
     view_of,
 )
-from orchestrator_example.gateway.links import FILES_PATH, Links
+from orchestrator_example.gateway.links import FILES_PATH
 from orchestrator_example.gateway.problems import PROBLEMS
 from orchestrator_example.gateway.schemas import schema_of
 from orchestrator_example.gateway.sse import event_stream
 
 MAX_LISTED: Final = 100
 _ID_ELSEWHERE: Final = "the gateway names jobs; to ask for one again, send Idempotency-Key"
-JSON: Final = "application/json"
 
 _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     202: {
@@ -72,106 +72,113 @@ _FILE: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def jobs_router(links: Links) -> APIRouter:
-    """Make the routes; `links` signs those to pictures."""
-    router = APIRouter(tags=["jobs"], responses=PROBLEMS)
+router: Final = APIRouter(tags=["jobs"], responses=PROBLEMS)
+"""The routes of this door."""
 
-    @router.post(
-        "/v1/jobs",
-        status_code=202,
-        response_model=JobView,
-        responses=_LOCATION,
-        dependencies=[JSON_ONLY],
+
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    response_model=JobView,
+    responses=_LOCATION,
+    dependencies=[JSON_ONLY],
+)
+async def submit_job(
+    submission: JobSubmission,
+    request: Request,
+    desk: Desk,
+    links: PictureLinks,
+    caller: WhoCalls,
+    job_id: GivenJobId,
+) -> Response:
+    """Submit a job; it is done whether or not anybody waits for it."""
+    job = await desk.submit(
+        submission.service,
+        read_request(desk, submission),
+        caller,
+        job_id=job_id,
+        deadline_seconds=submission.deadline_seconds,
+        priority=submission.priority,
+        keeps_on=True,
     )
-    async def submit_job(
-        submission: JobSubmission,
-        request: Request,
-        desk: Desk,
-        caller: WhoCalls,
-        job_id: GivenJobId,
-    ) -> Response:
-        """Submit a job; it is done whether or not anybody waits for it."""
-        job = await desk.submit(
-            submission.service,
-            read_request(desk, submission),
-            caller,
-            job_id=job_id,
-            deadline_seconds=submission.deadline_seconds,
-            priority=submission.priority,
-            keeps_on=True,
+    request.state.job_id = job.id
+    answer = _answer(view_of(desk, job, links, request), status=202)
+    answer.headers["Location"] = f"/v1/jobs/{job.id}"
+    return answer
+
+
+@router.get("/v1/jobs", response_model=JobList)
+async def list_jobs(
+    request: Request, desk: Desk, links: PictureLinks, caller: WhoCalls
+) -> Response:
+    """List the caller's jobs."""
+    jobs = desk.jobs(caller)[:MAX_LISTED]
+    views = [view_of(desk, job, links, request).model_copy(update={"result": None}) for job in jobs]
+    return _answer(JobList(jobs=views))
+
+
+@router.get("/v1/jobs/{job_id}", response_model=JobView)
+async def show_job(request: Request, desk: Desk, links: PictureLinks, job: OwnJob) -> Response:
+    """Say where a job is."""
+    return _answer(view_of(desk, job, links, request))
+
+
+@router.delete("/v1/jobs/{job_id}", status_code=202, response_model=JobView)
+async def cancel_job(request: Request, desk: Desk, links: PictureLinks, job: OwnJob) -> Response:
+    """Cancel a job; one that has ended stays as it is."""
+    desk.cancel(job)
+    return _answer(view_of(desk, job, links, request), status=202)
+
+
+@router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses=_STREAM)
+async def watch_job(
+    desk: Desk,
+    job: OwnJob,
+    last_event_id: Annotated[str, Header(description="Tell what came after this.")] = "",
+) -> Response:
+    """Stream what happens to a job; 204 once there is nothing more to tell."""
+    after = job.feed.after(last_event_id)
+    if job.feed.is_over(after):
+        return Response(status_code=204)
+    return event_stream(_told(desk, job, after))
+
+
+@router.get("/v1/jobs/{job_id}/images/{index}", response_class=Response, responses=_FILE)
+async def job_image(desk: Desk, job: OwnJob, index: int) -> Response:
+    """Give the file of one picture."""
+    return await _file(desk, job, index)
+
+
+@router.get(FILES_PATH + "/{job_id}/{index}", response_class=Response, responses=_FILE)
+async def linked_image(
+    desk: Desk,
+    links: PictureLinks,
+    job_id: str,
+    index: int,
+    expires: Annotated[int, Query()],
+    signature: Annotated[str, Query(max_length=64)],
+) -> Response:
+    """Give the file of one picture to who has the link to it."""
+    links.check(job_id, index, expires, signature)
+    answer = await _file(desk, await desk.find(job_id, None), index)
+    answer.headers["Cache-Control"] = "private, max-age=3600, immutable"
+    return answer
+
+
+@router.get("/v1/services", response_model=ServiceList)
+async def list_services(desk: Desk) -> Response:
+    """List the services that jobs may go to."""
+    there = [entry.name for entry in desk.directory.services()]
+    views = [
+        ServiceView(
+            name=contract.name,
+            description=contract.description,
+            instances=there.count(contract.name),
+            request_schema=schema_of(contract.request),
         )
-        request.state.job_id = job.id
-        answer = _answer(view_of(desk, job, links, request), status=202)
-        answer.headers["Location"] = f"/v1/jobs/{job.id}"
-        return answer
-
-    @router.get("/v1/jobs", response_model=JobList)
-    async def list_jobs(request: Request, desk: Desk, caller: WhoCalls) -> Response:
-        """List the caller's jobs."""
-        jobs = desk.jobs(caller)[:MAX_LISTED]
-        views = [
-            view_of(desk, job, links, request).model_copy(update={"result": None}) for job in jobs
-        ]
-        return _answer(JobList(jobs=views))
-
-    @router.get("/v1/jobs/{job_id}", response_model=JobView)
-    async def show_job(request: Request, desk: Desk, job: OwnJob) -> Response:
-        """Say where a job is."""
-        return _answer(view_of(desk, job, links, request))
-
-    @router.delete("/v1/jobs/{job_id}", status_code=202, response_model=JobView)
-    async def cancel_job(request: Request, desk: Desk, job: OwnJob) -> Response:
-        """Cancel a job; one that has ended stays as it is."""
-        desk.cancel(job)
-        return _answer(view_of(desk, job, links, request), status=202)
-
-    @router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses=_STREAM)
-    async def watch_job(
-        desk: Desk,
-        job: OwnJob,
-        last_event_id: Annotated[str, Header(description="Tell what came after this.")] = "",
-    ) -> Response:
-        """Stream what happens to a job; 204 once there is nothing more to tell."""
-        after = job.feed.after(last_event_id)
-        if job.feed.is_over(after):
-            return Response(status_code=204)
-        return event_stream(_told(desk, job, after))
-
-    @router.get("/v1/jobs/{job_id}/images/{index}", response_class=Response, responses=_FILE)
-    async def job_image(desk: Desk, job: OwnJob, index: int) -> Response:
-        """Give the file of one picture."""
-        return await _file(desk, job, index)
-
-    @router.get(FILES_PATH + "/{job_id}/{index}", response_class=Response, responses=_FILE)
-    async def linked_image(
-        desk: Desk,
-        job_id: str,
-        index: int,
-        expires: Annotated[int, Query()],
-        signature: Annotated[str, Query(max_length=64)],
-    ) -> Response:
-        """Give the file of one picture to who has the link to it."""
-        links.check(job_id, index, expires, signature)
-        answer = await _file(desk, await desk.find(job_id, None), index)
-        answer.headers["Cache-Control"] = "private, max-age=3600, immutable"
-        return answer
-
-    @router.get("/v1/services", response_model=ServiceList)
-    async def list_services(desk: Desk) -> Response:
-        """List the services that jobs may go to."""
-        there = [entry.name for entry in desk.directory.services()]
-        views = [
-            ServiceView(
-                name=contract.name,
-                description=contract.description,
-                instances=there.count(contract.name),
-                request_schema=schema_of(contract.request),
-            )
-            for contract in desk.services.values()
-        ]
-        return _answer(ServiceList(services=views))
-
-    return router
+        for contract in desk.services.values()
+    ]
+    return _answer(ServiceList(services=views))
 
 
 def read_request(desk: JobDesk, submission: JobSubmission) -> Message:
@@ -217,4 +224,4 @@ async def _file(desk: JobDesk, job: Job, index: int) -> Response:
 
 def _answer(view: Message, status: int = 200) -> Response:
     # FastAPI would read what was written once more, pictures included.
-    return Response(view.model_dump_json(), status, media_type=JSON)
+    return Response(view.model_dump_json(), status, media_type=JSON_CONTENT_TYPE)

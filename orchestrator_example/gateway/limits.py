@@ -5,10 +5,10 @@ the server's own limits on bodies and connections.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import ceil
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from orchestrator_example.gateway.errors import TooManyRequests
 from orchestrator_example.gateway.keys import Caller
@@ -29,21 +29,13 @@ class _Usage:
     job_seconds: float = UNKNOWN_JOB_SECONDS
 
 
-class Lease:
+class Lease(AbstractContextManager["Lease"]):
     """A place among the caller's jobs, held until released; releasing twice is harmless."""
 
     def __init__(self, release: Callable[[], None]) -> None:
         self.release = release
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

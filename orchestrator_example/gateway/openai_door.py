@@ -77,48 +77,46 @@ class OpenAICall(Call):
         return job
 
 
-def openai_router() -> APIRouter:
-    """Make the routes."""
-    router = APIRouter(tags=["OpenAI"], responses=_ERRORS)
+router: Final = APIRouter(tags=["OpenAI"], responses=_ERRORS)
+"""The routes of this door."""
 
-    @router.post(
-        "/v1/images/generations",
-        response_model=ImagesAnswer,
-        responses=_ANSWERS,
-        dependencies=[JSON_ONLY],
-    )
-    async def generate(
-        wanted: Annotated[
-            Wanted, PlainValidator(read, json_schema_input_type=ImagesRequest), Body()
-        ],
-        call: Annotated[OpenAICall, Depends()],
-    ) -> Response:
-        """Make images from a prompt."""
-        wanted = in_our_models(wanted, call.desk.settings.openai_models)
-        job = await call.begin(wanted.request)
-        if wanted.stream:
-            return event_stream(streamed(call.desk, job, wanted, call.statistics))
-        with call.statistics.measured(TEXT2IMAGE):
-            result = succeeded(await call.desk.result(job))
-            data = await _data(call, job, result, links=wanted.links)
-        return _answer(images_answer(result, data, int(time.time()), wanted.warnings))
 
-    @router.get("/v1/models", response_model=ModelList)
-    async def list_models(desk: Desk) -> Response:
-        """List the models that live nodes make images with."""
-        return _answer(ModelList(data=models_of(desk.directory.services())))
+@router.post(
+    "/v1/images/generations",
+    response_model=ImagesAnswer,
+    responses=_ANSWERS,
+    dependencies=[JSON_ONLY],
+)
+async def generate(
+    wanted: Annotated[Wanted, PlainValidator(read, json_schema_input_type=ImagesRequest), Body()],
+    call: Annotated[OpenAICall, Depends()],
+) -> Response:
+    """Make images from a prompt."""
+    wanted = in_our_models(wanted, call.desk.settings.openai_models)
+    job = await call.begin(wanted.request)
+    if wanted.stream:
+        return event_stream(streamed(call.desk, job, wanted, call.statistics))
+    with call.statistics.measured(TEXT2IMAGE):
+        result = succeeded(await call.desk.result(job))
+        data = await _data(call, job, result, links=wanted.links)
+    return _answer(images_answer(result, data, int(time.time()), wanted.warnings))
 
-    @router.get("/v1/models/{model:path}", response_model=Model)
-    async def show_model(model: str, desk: Desk) -> Response:
-        """Show one model."""
-        models = {each.id: each for each in models_of(desk.directory.services())}
-        if model not in models:
-            raise ModelNotAvailable(
-                f"no node offers the model {model[:200]!r}; offered are: {', '.join(models)}"
-            )
-        return _answer(models[model])
 
-    return router
+@router.get("/v1/models", response_model=ModelList)
+async def list_models(desk: Desk) -> Response:
+    """List the models that live nodes make images with."""
+    return _answer(ModelList(data=models_of(desk.directory.services())))
+
+
+@router.get("/v1/models/{model:path}", response_model=Model)
+async def show_model(model: str, desk: Desk) -> Response:
+    """Show one model."""
+    models = {each.id: each for each in models_of(desk.directory.services())}
+    if model not in models:
+        raise ModelNotAvailable(
+            f"no node offers the model {model[:200]!r}; offered are: {', '.join(models)}"
+        )
+    return _answer(models[model])
 
 
 async def _data(call: Call, job: Job, result: Text2ImageResult, *, links: bool) -> list[ImageData]:

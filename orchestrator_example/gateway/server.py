@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -18,14 +19,13 @@ from node.tasks import running
 from orchestrator_example.gateway.app import make_app
 from orchestrator_example.gateway.connections import CallerProtocol
 from orchestrator_example.gateway.desk import JobDesk
-from orchestrator_example.gateway.keys import Caller, KeyRing
+from orchestrator_example.gateway.keys import ANONYMOUS, KeyRing
 from orchestrator_example.gateway.limits import Limits
 from orchestrator_example.gateway.settings import GatewaySettings
 
 KEEP_ALIVE_SECONDS: Final = 30
 LAST_WORDS_SECONDS: Final = 2.0
 """How long it may take to tell callers that nobody waits for their jobs any more."""
-ANONYMOUS: Final = "anonymous"
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._broker = broker
-        default = Caller(
+        default = replace(
             ANONYMOUS,
             requests_per_minute=settings.requests_per_minute,
             concurrent=settings.concurrent,

@@ -546,11 +546,11 @@ async def test_watching_ends_when_the_job_is_not_waited_for_any_more(client: Cli
 
 async def test_a_watched_job_leaves_no_binding_behind(client: Client, node: Node) -> None:
     job_id = await client.submit(REQUEST, watch=True)
+    key = f"text2image.{job_id}.x"
+    assert node.broker.server.route(EVENTS, key)
     await node.answer(node.requests()[0])
     await client.result(job_id, 10)
-    await until(
-        lambda: not node.broker.server.route(EVENTS, f"text2image.{job_id}.x"), "no binding"
-    )
+    await until(lambda: not node.broker.server.route(EVENTS, key), "no binding")
 
 
 async def test_an_event_that_makes_no_sense_is_survived(client: Client, node: Node) -> None:

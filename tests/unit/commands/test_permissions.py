@@ -118,40 +118,28 @@ def test_it_can_be_asked_on_every_address_and_overhears_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exchange", "key", "may_write", "may_read"),
+    ("role", "exchange", "key", "may_write", "may_read"),
     [
-        (EVENTS, "captioner.job.#", False, True),
-        (EVENTS, "text2image.job.#", False, True),
-        (EVENTS, "guardrail.job.#", False, False),
-        (EVENTS, "#", False, False),
-        (RESULTS, "captioner.#", False, False),
-        (DISCOVERY, "announce.captioner.one", False, True),
-        (DISCOVERY, "ping.listener-1", True, True),
-        (DISCOVERY, "stats.captioner.one", True, False),
+        (CALLER, EVENTS, "captioner.job.#", False, True),
+        (CALLER, EVENTS, "text2image.job.#", False, True),
+        (CALLER, EVENTS, "guardrail.job.#", False, False),
+        (CALLER, EVENTS, "#", False, False),
+        (CALLER, RESULTS, "captioner.#", False, False),
+        (CALLER, DISCOVERY, "announce.captioner.one", False, True),
+        (CALLER, DISCOVERY, "ping.listener-1", True, True),
+        (CALLER, DISCOVERY, "stats.captioner.one", True, False),
+        (ORCHESTRATOR, EVENTS, "painter.job.started", True, False),
+        (ORCHESTRATOR, EVENTS, "text2image.job.started", False, True),
+        (ORCHESTRATOR, RESULTS, "painter.job", True, False),
+        (ORCHESTRATOR, DISCOVERY, "announce.painter.one", True, True),
+        (ORCHESTRATOR, DISCOVERY, "announce.text2image.one", False, True),
+        (ORCHESTRATOR, DISCOVERY, "ping", True, True),
     ],
 )
-def test_a_caller_hears_of_what_it_calls_and_speaks_for_nobody(
-    exchange: str, key: str, may_write: bool, may_read: bool
+def test_a_caller_hears_of_what_it_calls_and_speaks_for_what_it_serves_alone(
+    role: Role, exchange: str, key: str, may_write: bool, may_read: bool
 ) -> None:
-    write, read = topics(CALLER)[exchange]
-    assert (bool(re.match(write, key)), bool(re.match(read, key))) == (may_write, may_read)
-
-
-@pytest.mark.parametrize(
-    ("exchange", "key", "may_write", "may_read"),
-    [
-        (EVENTS, "painter.job.started", True, False),
-        (EVENTS, "text2image.job.started", False, True),
-        (RESULTS, "painter.job", True, False),
-        (DISCOVERY, "announce.painter.one", True, True),
-        (DISCOVERY, "announce.text2image.one", False, True),
-        (DISCOVERY, "ping", True, True),
-    ],
-)
-def test_an_orchestrator_is_a_node_of_its_service_and_a_caller_of_its_stages(
-    exchange: str, key: str, may_write: bool, may_read: bool
-) -> None:
-    write, read = topics(ORCHESTRATOR)[exchange]
+    write, read = topics(role)[exchange]
     assert (bool(re.match(write, key)), bool(re.match(read, key))) == (may_write, may_read)
 
 

@@ -80,9 +80,16 @@ def test_parameters_that_no_stage_would_read_are_refused(
         component().admit(MegaServiceRequest(prompt="x", parameters=parameters))
 
 
+def is_admitted(parameters: dict[str, Any]) -> bool:
+    try:
+        component().admit(MegaServiceRequest(prompt="x", parameters=parameters))
+    except InvalidRequest:
+        return False
+    return True
+
+
 def test_parameters_of_stages_are_admitted() -> None:
-    parameters = {"first": {"seed": 1}, "second": {"n": 2}}
-    component().admit(MegaServiceRequest(prompt="x", parameters=parameters))
+    assert is_admitted({"first": {"seed": 1}, "second": {"n": 2}})
 
 
 def many(count: int) -> dict[str, int]:
@@ -107,8 +114,7 @@ def test_more_than_could_be_sent_on_is_refused_in_short(
 
 
 def test_as_many_parameters_as_can_be_sent_on_are_admitted() -> None:
-    parameters = {"first": many(MAX_FIELDS - 1), "second": many(MAX_FIELDS - 2)}
-    component().admit(MegaServiceRequest(prompt="x", parameters=parameters))
+    assert is_admitted({"first": many(MAX_FIELDS - 1), "second": many(MAX_FIELDS - 2)})
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """One request to an ASGI app, message by message."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator_example.gateway.errors import GatewayError
+from orchestrator_example.gateway.keys import Caller
 
 
 def chunks(*bodies: bytes, more: bool = False) -> list[Message]:
@@ -87,3 +90,21 @@ class Exchange:
     @property
     def is_complete(self) -> bool:
         return bool(self.sent) and self.sent[-1].get("more_body") is not True
+
+
+def seen_by_guards(caller: Caller, app: ASGIApp) -> ASGIApp:
+    """Put before an app what says who calls, as the guard of API keys does."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["caller"] = caller
+        await app(scope, receive, send)
+
+    return guarded
+
+
+@asynccontextmanager
+async def called_by(caller: Caller, app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    """Speak to an app whose guard of API keys knows the caller."""
+    transport = httpx.ASGITransport(seen_by_guards(caller, app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        yield client

@@ -9,7 +9,6 @@ import httpx
 import pytest
 import structlog
 from fastapi import FastAPI, Request
-from starlette.types import Receive, Scope, Send
 
 from contracts import examples
 from contracts.failure import FailureCode, Problem
@@ -37,6 +36,7 @@ from orchestrator_example.gateway.opea_door import opea_router
 from orchestrator_example.gateway.problems import problem_answer, refusal_of
 from orchestrator_example.gateway.settings import GatewaySettings
 from orchestrator_example.gateway.statistics import ServiceStatistics
+from tests.unit.orchestrator_example.gateway.asgi import called_by
 
 PROMPT = examples.PROMPT
 PICTURE = "iVBORw0KGgo="
@@ -88,17 +88,6 @@ class ScriptedDesk:
         self.result_fields = {"status": status, "error": problem}
 
 
-class SeenByGuards:
-    """Says who calls, as the guard of API keys does."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["caller"] = ANONYMOUS
-        await self._app(scope, receive, send)
-
-
 @pytest.fixture
 def desk() -> ScriptedDesk:
     return ScriptedDesk()
@@ -120,8 +109,7 @@ def app(desk: ScriptedDesk) -> FastAPI:
 
 @pytest.fixture
 async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(SeenByGuards(app))
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with called_by(ANONYMOUS, app) as client:
         yield client
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from starlette.types import Receive, Scope, Send
 
 from contracts import examples
 from contracts.events import ImageEvent, JobEvent, PreviewEvent, ProgressEvent
@@ -26,11 +25,11 @@ from orchestrator_example.gateway.feed import Numbered
 from orchestrator_example.gateway.job import Job
 from orchestrator_example.gateway.keys import Caller
 from orchestrator_example.gateway.links import Links
-from orchestrator_example.gateway.openai_door import openai_router
+from orchestrator_example.gateway.openai_door import router
 from orchestrator_example.gateway.settings import GatewaySettings
 from orchestrator_example.gateway.statistics import ServiceStatistics
 from tests.harness import until
-from tests.unit.orchestrator_example.gateway.asgi import Exchange, chunks
+from tests.unit.orchestrator_example.gateway.asgi import Exchange, called_by, chunks, seen_by_guards
 from tests.unit.orchestrator_example.gateway.test_openai_answer import entry
 
 PROMPT = examples.PROMPT
@@ -107,17 +106,6 @@ class ScriptedDesk:
         self.result_fields = {"status": "failed", "error": problem}
 
 
-class SeenByGuards:
-    """Says who calls, as the guard of API keys does."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["caller"] = CALLER
-        await self._app(scope, receive, send)
-
-
 @pytest.fixture
 def desk() -> ScriptedDesk:
     return ScriptedDesk()
@@ -130,15 +118,14 @@ def app(desk: ScriptedDesk) -> FastAPI:
     app.state.settings = desk.settings
     app.state.links = Links("secret", 60.0)
     app.state.statistics = ServiceStatistics(["text2image"], clock=lambda: 0.0)
-    app.include_router(openai_router())
+    app.include_router(router)
     add_refusals(app)
     return app
 
 
 @pytest.fixture
 async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(SeenByGuards(app))
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with called_by(CALLER, app) as client:
         yield client
 
 
@@ -288,7 +275,7 @@ async def test_a_caller_who_hangs_up_leaves_the_job_of_a_stream(
     body = json.dumps({"prompt": PROMPT, "stream": True}).encode()
     headers = {"content-type": "application/json"}
     hung_up = Exchange(chunks(body), path=URL, headers=headers, hangs_up=True)
-    await hung_up.run(SeenByGuards(app))
+    await hung_up.run(seen_by_guards(CALLER, app))
     assert len(desk.attended_jobs) == 1
     assert desk.left_jobs == desk.attended_jobs
 
@@ -299,7 +286,7 @@ async def test_a_job_is_attended_as_long_as_its_stream_goes_on(
     desk.ends = False
     body = json.dumps({"prompt": PROMPT, "stream": True, "partial_images": 1}).encode()
     exchange = Exchange(chunks(body), path=URL, headers={"content-type": "application/json"})
-    answering = asyncio.create_task(exchange.run(SeenByGuards(app)))
+    answering = asyncio.create_task(exchange.run(seen_by_guards(CALLER, app)))
     await until(lambda: exchange.sent, "the head of the answer")
     (job,) = desk.attended_jobs
     job.tell(preview(1))
